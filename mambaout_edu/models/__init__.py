@@ -1,0 +1,23 @@
+"""Vision models, their published variants, their weights and their cost.
+
+>>> model = create_model("mambaout_femto", num_classes=10)
+>>> profile(model, 224).parameters
+6163066
+"""
+
+from mambaout_edu.models.mambaout import MambaOut, stage_shapes
+from mambaout_edu.models.profile import Profile, profile
+from mambaout_edu.models.registry import MODELS, create_model, list_models
+from mambaout_edu.models.weights import export_state_dict, load_official
+
+__all__ = [
+    "MODELS",
+    "MambaOut",
+    "Profile",
+    "create_model",
+    "export_state_dict",
+    "list_models",
+    "load_official",
+    "profile",
+    "stage_shapes",
+]
