@@ -32,17 +32,19 @@ __all__ = ["GatedBlock", "GatedCNNBlock", "gated_product", "split_gate"]
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 
 
-def split_gate(x: Tensor, hidden: int, conv_channels: int) -> tuple[Tensor, Tensor, Tensor]:
+def split_gate(x: Tensor, hidden: int, conv_channels: int, dim: int = -1) -> tuple[Tensor, Tensor, Tensor]:
     """Split the output of `fc1` into gate, identity and conv channels, in the published order.
 
     Parameters
     ----------
     x
-        [..., 2 * hidden], the output of `fc1`.
+        [..., 2 * hidden], the output of `fc1`; or its weight or bias, whose rows (`dim` 0) have the same order.
     hidden
         Channels h of the gate, and of the value.
     conv_channels
         Channels cc of the value that will be mixed, at most `hidden`.
+    dim
+        The axis to split.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def split_gate(x: Tensor, hidden: int, conv_channels: int) -> tuple[Tensor, Tens
     Raises
     ------
     ValueError
-        If the last axis is not 2 * hidden, or conv_channels is not in 0 ... hidden.
+        If the axis is not 2 * hidden long, or conv_channels is not in 0 ... hidden.
 
     Examples
     --------
@@ -61,11 +63,11 @@ def split_gate(x: Tensor, hidden: int, conv_channels: int) -> tuple[Tensor, Tens
     """
     if not 0 <= conv_channels <= hidden:
         raise ValueError(f"conv_channels must be in 0 ... hidden = {hidden}; got {conv_channels}")
-    if x.shape[-1] != 2 * hidden:
+    if x.shape[dim] != 2 * hidden:
         raise ValueError(
-            f"the last axis must hold gate and value, 2 * hidden = {2 * hidden} channels; got shape {tuple(x.shape)}"
+            f"axis {dim} must hold gate and value, 2 * hidden = {2 * hidden} channels; got shape {tuple(x.shape)}"
         )
-    gate, identity, conv = torch.split(x, [hidden, hidden - conv_channels, conv_channels], dim=-1)
+    gate, identity, conv = torch.split(x, [hidden, hidden - conv_channels, conv_channels], dim=dim)
     return gate, identity, conv
 
 
@@ -171,13 +173,18 @@ class GatedBlock(nn.Module):
                 f"{type(self).__name__}({self.dim}) expects images [B, H, W, C] with C = {self.dim} last; "
                 f"got shape {tuple(x.shape)}. A torch image [B, C, H, W] becomes one with x.permute(0, 2, 3, 1)."
             )
-        hidden, _, mixed_channels = self.split_indices
         shortcut = x  # [B, H, W, D]
-        x = self.fc1(self.norm(x))  # [B, H, W, 2h]
-        gate, identity, conv = split_gate(x, hidden, mixed_channels)  # [B, H, W, h], [.., h - cc], [.., cc]
+        gate, identity, conv = self._expand(self.norm(x))  # [B, H, W, h], [.., h - cc], [.., cc]
         x = gated_product(gate, identity, self.mixer(conv), self.act)  # [B, H, W, h]
         x = self.fc2(x)  # [B, H, W, D]
         return shortcut + self.drop_path(self.ls(x))
+
+    def _expand(self, x: Tensor) -> list[Tensor]:
+        """Return `split_gate(fc1(x))`, from slices of the weight: the backward pass then concatenates nothing."""
+        hidden, _, mixed = self.split_indices
+        weights = split_gate(self.fc1.weight, hidden, mixed, dim=0)
+        biases = split_gate(self.fc1.bias, hidden, mixed, dim=0)
+        return [F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
 
 
 class GatedCNNBlock(GatedBlock):
