@@ -6,6 +6,7 @@
 """
 
 from mambaout_edu.models.mambaout import MambaOut, stage_shapes
+from mambaout_edu.models.plain_cnn import PlainCNN, plain_cnn_of_size
 from mambaout_edu.models.profile import Profile, profile
 from mambaout_edu.models.registry import MODELS, create_model, list_models
 from mambaout_edu.models.weights import export_state_dict, load_official
@@ -13,11 +14,13 @@ from mambaout_edu.models.weights import export_state_dict, load_official
 __all__ = [
     "MODELS",
     "MambaOut",
+    "PlainCNN",
     "Profile",
     "create_model",
     "export_state_dict",
     "list_models",
     "load_official",
+    "plain_cnn_of_size",
     "profile",
     "stage_shapes",
 ]

@@ -1,0 +1,22 @@
+"""What to look at and what to learn from: photographs, handwritten digits, the reader's own pictures."""
+
+from .digits import Digits, digits
+from .folder import ImageFolder, Skipped, image_folder
+from .image_set import ImageSet
+from .images import model_input, read_image
+from .photographs import Photograph, Photographs, photograph, photographs
+
+__all__ = [
+    "Digits",
+    "ImageFolder",
+    "ImageSet",
+    "Photograph",
+    "Photographs",
+    "Skipped",
+    "digits",
+    "image_folder",
+    "model_input",
+    "photograph",
+    "photographs",
+    "read_image",
+]
