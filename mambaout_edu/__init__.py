@@ -12,7 +12,20 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("blocks", "data", "learn", "mixers", "models", "plots", "published", "strings", "training", "widgets")
+_SUBPACKAGES = (
+    "blocks",
+    "data",
+    "doctor",
+    "learn",
+    "mixers",
+    "models",
+    "plots",
+    "published",
+    "recorded",
+    "strings",
+    "training",
+    "widgets",
+)
 
 __all__ = [*_SUBPACKAGES, "__version__"]  # noqa: PLE0604
 
