@@ -7,6 +7,7 @@
 PYTHON ?= python3
 PORT ?= 8888
 PYTEST_ARGS ?=
+LESSON ?= 06
 
 ifeq ($(OS),Windows_NT)
 IN_VENV := .venv/Scripts/python
@@ -23,13 +24,14 @@ SETUP = @$(PYTHON) tools/setup_env.py \
 	$(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-all test-lowest lock notebooks repair clean
+.PHONY: help lab test test-all test-lowest lock notebooks assignment repair clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 lab: ## install what is missing and open the course in JupyterLab
 	$(SETUP) --extras lab,train
+	@$(IN_VENV) -m jupyter trust notebooks/*.ipynb >/dev/null  # else stored widgets stay blank until they are run
 	@echo "Opening JupyterLab on this machine only; stop it with Ctrl+C."
 	@$(IN_VENV) -m jupyterlab $(AS_ROOT) $(if $(filter none,$(BROWSER)),--no-browser) \
 		--ServerApp.ip=127.0.0.1 --ServerApp.port=$(PORT) --ServerApp.root_dir=notebooks \
@@ -58,6 +60,10 @@ lock: ## write constraints.txt anew
 notebooks: ## run the notebooks and store their outputs
 	$(SETUP) --extras lab,train,test
 	$(IN_VENV) tools/store_outputs.py
+
+assignment: ## hand a lesson out through nbgrader: make assignment LESSON=06
+	$(SETUP) --extras lab,train
+	$(IN_VENV) -m tools.assignment $(LESSON)
 
 repair: ## make .venv anew, with what it held
 	$(SETUP) --extras lab,train --repair

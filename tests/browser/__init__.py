@@ -1,0 +1,1 @@
+"""JupyterLab and plain pages, driven in a real Chromium."""

@@ -1,0 +1,227 @@
+"""Mutation sweep: small edits of every exercise's reference must be refused by its checker.
+
+The edits are made on the syntax tree of the reference and of the functions of its module that it
+calls: swapped and changed operators, constants off by one, a changed sign or axis, another variable
+in place of one, swapped arguments, dropped calls, reversed tuples, widened and negated comparisons,
+swapped branches. Left out are annotations, defaults, docstrings and the checks of the arguments
+(`if ...: raise ...`): no case gives bad arguments. Each edit makes one mutant.
+"""
+
+import ast
+import copy
+import importlib
+import inspect
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from mambaout_edu.learn import progress
+from mambaout_edu.learn.checks import check
+from mambaout_edu.learn.exercises import Exercise, get, registry
+
+# Mutants that compute the same as the reference for every input of the exercise, by reason.
+_COMMUTES = "the product of width and ratio is the same in either order"
+_CHECKED_ONLY = "in `mixed_channels` the hidden width only bounds the check of the arguments, or stands in for None"
+_NEVER_NONE = "a number is given as conv_ratio, and no number is None"
+_MIXED = {
+    _COMMUTES: ["mixed_channels: hidden_channels(dim, expansion_ratio) -> hidden_channels(expansion_ratio, dim)"],
+    _CHECKED_ONLY: [
+        *(
+            f"mixed_channels: expansion_ratio -> {x} in hidden_channels(dim, expansion_ratio)"
+            for x in ("conv_ratio", "dim")
+        ),
+        *(
+            f"mixed_channels: hidden -> {x} in hidden if conv_ratio is None else int(conv_ratio * dim)"
+            for x in ("conv_ratio", "dim", "expansion_ratio", "mixed")
+        ),
+    ],
+    _NEVER_NONE: [
+        f"mixed_channels: conv_ratio -> {x} in conv_ratio is None" for x in ("dim", "expansion_ratio", "hidden")
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the passes of these tests out of the progress that other tests in this process look at."""
+    monkeypatch.setattr(progress, "record", lambda *_, **__: False)
+
+
+def _count(function: str, others: tuple[str, ...]) -> dict[str, list[str]]:
+    call = "mixed_channels(dim, expansion_ratio, conv_ratio)"
+    swapped = f"{function}: hidden_channels(dim, expansion_ratio) -> hidden_channels(expansion_ratio, dim)"
+    return {
+        **_MIXED,
+        _COMMUTES: [*_MIXED[_COMMUTES], swapped],
+        _CHECKED_ONLY: [*_MIXED[_CHECKED_ONLY], *(f"{function}: expansion_ratio -> {x} in {call}" for x in others)],
+    }
+
+
+EQUIVALENT: dict[str, dict[str, list[str]]] = {
+    "block.multiply_adds": _count("block_multiply_adds", ("conv_ratio", "dim", "height", "kernel_size", "width")),
+    "block.parameters": _count("block_parameters", ("conv_ratio", "dim", "kernel_size")),
+    "evidence.wilson_interval": {
+        "the larger of two numbers is the same in either order": [
+            "wilson_interval: max(0.0, (centre - half) / scale) -> max((centre - half) / scale, 0.0)",
+            "wilson_interval: min(1.0, (centre + half) / scale) -> min((centre + half) / scale, 1.0)",
+        ],
+        "Wilson's interval never leaves 0 ... 1 but for rounding, which is accepted": [
+            "wilson_interval: 0.0 -> -1.0 in max(0.0, (centre - half) / scale)",
+            "wilson_interval: 1.0 -> 2.0 in min(1.0, (centre + half) / scale)",
+        ],
+    },
+}
+
+OPERATORS: dict[type[ast.operator], tuple[type[ast.operator], ...]] = {
+    ast.Add: (ast.Sub, ast.Mult),
+    ast.Sub: (ast.Add,),
+    ast.Mult: (ast.Div, ast.Add),
+    ast.Div: (ast.Mult, ast.FloorDiv),
+    ast.FloorDiv: (ast.Div, ast.Mult),
+    ast.Pow: (ast.Mult, ast.Div),
+    ast.Mod: (ast.FloorDiv,),
+}
+COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
+    ast.Lt: (ast.LtE, ast.GtE),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.LtE),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+}
+
+
+def edits(node: ast.AST, names: list[str]) -> Iterator[ast.AST]:
+    """Yield the variants of one node."""
+    if isinstance(node, ast.BinOp):
+        for operator in OPERATORS.get(type(node.op), ()):
+            yield ast.BinOp(node.left, operator(), node.right)
+        if isinstance(node.op, ast.Sub | ast.Div | ast.FloorDiv | ast.Pow):
+            yield ast.BinOp(node.right, node.op, node.left)
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        yield node.operand
+    elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        yield ast.Constant(node.value + 1)
+        yield ast.UnaryOp(ast.USub(), ast.Constant(1 - node.value)) if node.value < 1 else ast.Constant(node.value - 1)
+    elif isinstance(node, ast.Compare) and len(node.ops) == 1:
+        for comparison in COMPARISONS.get(type(node.ops[0]), ()):
+            yield ast.Compare(node.left, [comparison()], node.comparators)
+    elif isinstance(node, ast.IfExp):
+        yield ast.IfExp(node.test, node.orelse, node.body)
+    elif isinstance(node, ast.Call) and node.args:
+        yield node.args[0]
+        for i, j in itertools.combinations(range(len(node.args)), 2):
+            args = list(node.args)
+            args[i], args[j] = args[j], args[i]
+            yield ast.Call(node.func, args, node.keywords)
+    elif isinstance(node, ast.Tuple | ast.List) and isinstance(node.ctx, ast.Load):
+        for i, j in itertools.combinations(range(len(node.elts)), 2):
+            items = list(node.elts)
+            items[i], items[j] = items[j], items[i]
+            yield type(node)(items, node.ctx)
+    elif isinstance(node, ast.Slice):
+        yield ast.Slice(node.upper, node.lower, node.step)
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in names:
+        yield from (ast.Name(name, node.ctx) for name in names if name != node.id)
+
+
+def is_argument_check(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and not node.orelse and all(isinstance(step, ast.Raise) for step in node.body)
+
+
+def places(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
+    """Yield (parent, field, index) of every node below that may be edited."""
+    for field, value in ast.iter_fields(node):
+        if field in ("annotation", "returns", "args") and isinstance(node, ast.FunctionDef | ast.arg | ast.AnnAssign):
+            continue
+        for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            is_docstring = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
+            if isinstance(child, ast.AST) and not is_argument_check(child) and not is_docstring:
+                yield node, field, index
+                yield from places(child)
+
+
+def functions_of(exercise: Exercise) -> tuple[dict[str, ast.FunctionDef], dict]:
+    """Return the reference and the functions of its module that it calls, and the module's names."""
+    package, _, name = exercise.reference.rpartition(".")
+    reference = getattr(importlib.import_module(package), name)
+    module = inspect.getmodule(reference)
+    known = {f.name: f for f in ast.parse(inspect.getsource(module)).body if isinstance(f, ast.FunctionDef)}
+    wanted, found = [name], {}
+    while wanted:
+        current = wanted.pop()
+        if current in found or current not in known:
+            continue
+        found[current] = known[current]
+        wanted += [node.id for node in ast.walk(known[current]) if isinstance(node, ast.Name)]
+    return found, vars(module)
+
+
+def mutants(exercise: Exercise) -> Iterator[tuple[str, object]]:
+    """Yield (what was edited, the edited function)."""
+    functions, namespace = functions_of(exercise)
+    name = exercise.reference.rpartition(".")[2]
+    for edited in functions.values():
+        bound = {arg.arg for arg in edited.args.args}
+        bound |= {n.id for n in ast.walk(edited) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        for parent, field, index in places(edited):
+            slot = getattr(parent, field)
+            original = slot if index is None else slot[index]
+            for variant in edits(original, sorted(bound)):
+                tree = ast.Module([copy.deepcopy(f) for f in functions.values() if f is not edited], [])
+                _put(parent, field, index, variant)
+                tree.body.append(copy.deepcopy(edited))
+                _put(parent, field, index, original)
+                names = dict(namespace)
+                exec(compile(ast.fix_missing_locations(tree), "<mutant>", "exec"), names)
+                around = f" in {ast.unparse(parent)}" if isinstance(parent, ast.Call | ast.Compare | ast.IfExp) else ""
+                yield f"{edited.name}: {ast.unparse(original)} -> {ast.unparse(variant)}{around}", names[name]
+
+
+def _put(parent: ast.AST, field: str, index: int | None, node: ast.AST) -> None:
+    if index is None:
+        setattr(parent, field, node)
+    else:
+        getattr(parent, field)[index] = node
+
+
+def test_the_sweep_edits_what_it_says() -> None:
+    tree = ast.parse(
+        "def f(a, b):\n    if a < 0:\n        raise ValueError\n    return g(a - 1, b)[a:b] if a > b else (a, -b)"
+    )
+    made = {
+        f"{ast.unparse(getattr(p, f) if i is None else getattr(p, f)[i])} -> {ast.unparse(new)}"
+        for p, f, i in places(tree.body[0])
+        for new in edits(getattr(p, f) if i is None else getattr(p, f)[i], ["a", "b"])
+    }
+    assert made >= {
+        "a - 1 -> a + 1",
+        "a - 1 -> 1 - a",
+        "1 -> 2",
+        "1 -> 0",
+        "g(a - 1, b) -> g(b, a - 1)",
+        "g(a - 1, b) -> a - 1",
+        "a:b -> b:a",
+        "a > b -> a >= b",
+        "(a, -b) -> (-b, a)",
+        "-b -> b",
+        "a -> b",
+    }
+    assert not any("< 0" in edit for edit in made)
+
+
+@pytest.mark.parametrize("exercise_id", list(registry()))
+def test_edits_of_the_reference_are_refused(exercise_id: str) -> None:
+    excused = {what for reason in EQUIVALENT.get(exercise_id, {}).values() for what in reason}
+    made, accepted = [], []
+    for what, function in mutants(get(exercise_id)):
+        made.append(what)
+        if check(exercise_id, function, seconds=1).passed:
+            accepted.append(what)
+    assert len(made) - len(excused) >= 15, f"only {len(made)} edits were made"
+    assert excused <= set(accepted), f"listed as equivalent, but refused or never made: {excused - set(accepted)}"
+    left = [what for what in accepted if what not in excused]
+    assert len(left) <= 0.1 * (len(made) - len(excused)), "edits were accepted:\n" + "\n".join(left)
