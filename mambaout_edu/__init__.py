@@ -27,7 +27,7 @@ _SUBPACKAGES = (
     "widgets",
 )
 
-__all__ = [*_SUBPACKAGES, "__version__"]  # noqa: PLE0604
+__all__ = [*_SUBPACKAGES, "__version__"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,8 +1,9 @@
 """Check what a lesson is made of and what it stores: `python tools/notebook_lint.py notebooks/*.ipynb`.
 
 Every rule is a small function that takes a notebook and yields what is wrong with it. `ANATOMY`
-holds the rules for what the author writes, `STORED` those for what a run left behind. A rule that a
-lesson need not keep stands in `EXEMPT`, a cell that may be skipped in `SKIPPED`, each with its reason.
+holds the rules for what the author writes, `LEARNING` those for how it teaches, `STORED` those for what
+a run left behind. A rule that a lesson need not keep stands in `EXEMPT`, a cell that may be skipped in
+`SKIPPED`, each with its reason.
 """
 
 import ast
@@ -11,81 +12,32 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
+from notebook_learning import LEARNING
+from notebook_lesson import EXEMPT, HEADINGS, Lesson, Rule, check, read, tags
+from notebook_stored import MOST_BYTES_NOTEBOOK, MOST_BYTES_OUTPUT, SKIPPED, STORED
+
+__all__ = [
+    "ANATOMY",
+    "EXEMPT",
+    "LEARNING",
+    "MOST_BYTES_NOTEBOOK",
+    "MOST_BYTES_OUTPUT",
+    "SKIPPED",
+    "STORED",
+    "Lesson",
+    "check",
+    "read",
+    "resolves",
+]
 
 MOST_LINES = 25
 LEAST_ALT = 20
-LEAST_COMPARED = 3
-MOST_BYTES_OUTPUT = 600_000
-MOST_BYTES_NOTEBOOK = 3_000_000
 VERDICTS = ("holds with limits", "holds", "wrong", "not settled")
-# What the headings must say, by language; a second language is a second row.
-HEADINGS = {"en": {"objectives": "able to do", "first": "need first", "recap": "recap", "claims": "claims examined"}}
-
-EXEMPT: dict[tuple[str, str], str] = {
-    ("00_start_here", "objectives"): "the map of all lessons; it teaches no skill of its own",
-    ("00_start_here", "recap"): "the map of all lessons; there is nothing to sum up yet",
-    ("00_start_here", "claims"): "it lists the claims; the lessons examine them",
-    ("00_start_here", "prerequisites"): "it is where everybody begins",
-}
-SKIPPED: dict[tuple[str, str], str] = {}
 PACKAGE = "mambaout_edu"
-MACHINE_PATH = re.compile(
-    r"(?<![\w.:/-])(/(?:home|root|Users|tmp|work|private|opt|mnt|var/folders)/[\w.-]+|[A-Z]:\\Users\\\w+)"
-)
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """A notebook with the name that `EXEMPT` and `SKIPPED` know it by."""
-
-    name: str
-    cells: list[Any]
-
-    @property
-    def code(self) -> list[tuple[int, Any]]:
-        """Return the code cells with their places."""
-        return [(i, cell) for i, cell in enumerate(self.cells) if cell.cell_type == "code"]
-
-    @property
-    def prose(self) -> list[tuple[int, str]]:
-        """Return markdown cells without their fenced blocks, in which `#` starts no heading."""
-        fenced = re.compile(r"^(```|~~~).*?^\1[^\n]*$", re.MULTILINE | re.DOTALL)
-        return [(i, fenced.sub("", cell.source)) for i, cell in enumerate(self.cells) if cell.cell_type == "markdown"]
-
-    @property
-    def headings(self) -> list[tuple[int, int, str]]:
-        """Return (cell, level, text) of every heading."""
-        found = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$", re.MULTILINE)
-        return [(i, len(marks), text) for i, source in self.prose for marks, text in found.findall(source)]
-
-    def section(self, part: str) -> str | None:
-        """Return the text under the heading that says `HEADINGS[...][part]`; None where there is no such heading."""
-        wanted = [row[part] for row in HEADINGS.values()]
-        lines, level, inside = [], 0, False
-        for line in "\n\n".join(source for _, source in self.prose).splitlines():
-            if heading := re.match(r"(#{1,6})\s+(.+)", line):
-                if inside and len(heading[1]) <= level:
-                    break
-                if not inside and any(words in heading[2].lower() for words in wanted):
-                    inside, level = True, len(heading[1])
-                    continue
-            if inside:
-                lines.append(line)
-        return "\n".join(lines) if inside else None
-
-
-Rule = Callable[[Lesson], Iterator[str]]
-
-
-def tags(cell: Any) -> set[str]:
-    """Return a cell's tags."""
-    return set(cell.metadata.get("tags", []))
 
 
 # What the author writes
@@ -221,7 +173,6 @@ def live_symbols(lesson: Lesson) -> Iterator[str]:
                 yield f"cell {i} names `{symbol}`, which does not exist"
 
 
-# Rules about predictions, exercises and the quiz join this table together with the parts that make them.
 ANATOMY: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
@@ -229,92 +180,6 @@ ANATOMY: dict[str, Rule] = {
         *(short_cells, no_shell, no_fetching, no_pasted_helpers, alternative_text, cell_ids, live_symbols),
     )
 }
-
-
-# What a run left behind
-
-
-def counted(lesson: Lesson) -> Iterator[str]:
-    """Execution counts go 1, 2, 3, … over the code cells."""
-    counts = [cell.execution_count for _, cell in lesson.code if cell.source.strip()]
-    if counts != list(range(1, len(counts) + 1)):
-        yield f"execution counts are {counts}, expected 1 to {len(counts)}; run `make notebooks`"
-
-
-def has_outputs(lesson: Lesson) -> Iterator[str]:
-    """Something is stored at all."""
-    if lesson.code and not any(cell.outputs for _, cell in lesson.code):
-        yield "no outputs are stored, so comparing them would prove nothing; run `make notebooks`"
-
-
-def enough_compared(lesson: Lesson) -> Iterator[str]:
-    """At least `LEAST_COMPARED` cells with output are compared by nbval."""
-    n = sum(is_compared(cell) and bool(cell.outputs) for _, cell in lesson.code)
-    if n < LEAST_COMPARED:
-        yield f"{n} cells with stored output are compared, expected at least {LEAST_COMPARED} (# NBVAL_CHECK_OUTPUT)"
-
-
-def known_skips(lesson: Lesson) -> Iterator[str]:
-    """A cell is skipped, or may raise, only with a reason in `SKIPPED`."""
-    marks = re.compile(r"^\s*#\s*(NBVAL_SKIP|NBVAL_RAISES_EXCEPTION)\s*$", re.MULTILINE)
-    for i, cell in lesson.code:
-        marked = marks.search(cell.source) or tags(cell) & {"nbval-skip", "nbval-raises-exception", "raises-exception"}
-        if marked and (lesson.name, cell.get("id")) not in SKIPPED:
-            yield f"cell {i} (id {cell.get('id')}) is skipped or may raise, without a reason in SKIPPED"
-
-
-def no_complaints(lesson: Lesson) -> Iterator[str]:
-    """No error and nothing on stderr, where warnings go, is stored."""
-    for i, cell in lesson.code:
-        for out in cell.outputs:
-            if out.output_type == "error":
-                yield f"cell {i} stores an error: {out.ename}: {out.evalue}"
-            elif out.get("name") == "stderr":
-                yield f"cell {i} stores stderr: {out.text.strip()[:200]!r}"
-
-
-def no_machine_paths(lesson: Lesson) -> Iterator[str]:
-    """No stored text tells where on a machine it was made."""
-    for i, cell in lesson.code:
-        for text in stored_texts(cell):
-            if found := MACHINE_PATH.search(_without_pictures(text)):
-                yield f"cell {i} stores the path of a machine: {found[0]!r}"
-
-
-def small_outputs(lesson: Lesson) -> Iterator[str]:
-    """Outputs stay small, each and together."""
-    total = 0
-    for i, cell in lesson.code:
-        size = sum(len(text.encode()) for text in stored_texts(cell))
-        total += size
-        if size > MOST_BYTES_OUTPUT:
-            yield f"cell {i} stores {size:,} bytes, expected at most {MOST_BYTES_OUTPUT:,}"
-    if total > MOST_BYTES_NOTEBOOK:
-        yield f"the notebook stores {total:,} bytes, expected at most {MOST_BYTES_NOTEBOOK:,}"
-
-
-STORED: dict[str, Rule] = {
-    rule.__name__: rule
-    for rule in (counted, has_outputs, enough_compared, known_skips, no_complaints, no_machine_paths, small_outputs)
-}
-
-
-# Helpers
-
-
-def is_compared(cell: Any) -> bool:
-    """Return whether nbval's lax mode compares this cell."""
-    comment = re.search(r"^\s*#\s*NBVAL_CHECK_OUTPUT\s*$", cell.source, re.MULTILINE)
-    return bool(comment) or "nbval-check-output" in tags(cell)
-
-
-def stored_texts(cell: Any) -> Iterator[str]:
-    """Yield every text that a cell's outputs store, pictures included."""
-    for out in cell.get("outputs", []):
-        if "text" in out:
-            yield out["text"]
-        for kind, value in out.get("data", {}).items():
-            yield value if isinstance(value, str) else f"{kind} {value}"
 
 
 def package_definitions() -> dict[str, str]:
@@ -377,25 +242,10 @@ def _alternative_texts(text: str) -> list[str]:
     return markdown + [(found[1] or found[2] or "") if found else "" for found in quoted]
 
 
-def _without_pictures(text: str) -> str:
-    return re.sub(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=\s]+", "data:", text)
-
-
-def read(path: Path) -> Lesson:
-    """Read a notebook as a lesson; the name is the file's, without its ending."""
-    return Lesson(path.stem, nbformat.read(path, as_version=4).cells)
-
-
-def check(lesson: Lesson, rules: dict[str, Rule]) -> list[str]:
-    """Return what is wrong, one line a finding, each with the rule's name."""
-    kept = {name: rule for name, rule in rules.items() if (lesson.name, name) not in EXEMPT}
-    return [f"{lesson.name}: {name}: {finding}" for name, rule in kept.items() for finding in rule(lesson)]
-
-
 def main(paths: list[str]) -> int:
     """Print every finding; return 1 if there is one."""
-    findings = [line for path in paths for line in check(read(Path(path)), ANATOMY | STORED)]
-    print("\n".join(findings) or f"{len(paths)} notebooks keep all {len(ANATOMY | STORED)} rules")
+    findings = [line for path in paths for line in check(read(Path(path)), ANATOMY | LEARNING | STORED)]
+    print("\n".join(findings) or f"{len(paths)} notebooks keep all {len(ANATOMY | LEARNING | STORED)} rules")
     return int(bool(findings))
 
 

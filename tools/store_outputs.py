@@ -16,7 +16,8 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from notebook_lint import STORED, Lesson, check
+from notebook_lesson import Lesson, check
+from notebook_stored import STORED
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"

@@ -3,7 +3,7 @@
 from .digits import Digits, digits
 from .folder import ImageFolder, Skipped, image_folder
 from .image_set import ImageSet
-from .images import model_input, read_image
+from .images import model_input, read_image, square
 from .photographs import Photograph, Photographs, photograph, photographs
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "photograph",
     "photographs",
     "read_image",
+    "square",
 ]

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
-__all__ = ["model_input", "read_image"]
+__all__ = ["model_input", "read_image", "square"]
 
 
 def read_image(path: Path | str) -> npt.NDArray[np.uint8]:
@@ -82,15 +82,29 @@ def model_input(
     >>> model_input(np.zeros((300, 451, 3), dtype=np.uint8)).shape
     torch.Size([3, 224, 224])
     """
+    picture = image if image_size is None else square(image, image_size)
+    _check_picture(picture)
+    pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255  # [3, H, W]
+    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+
+def square(image: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]:
+    """Resize a picture so that its shorter side is `image_size` pixels, and cut out the middle square.
+
+    Raises TypeError if the picture is not uint8 [H, W, 3], ValueError if the size is below 1.
+
+    >>> square(np.zeros((300, 451, 3), dtype=np.uint8), 224).shape
+    (224, 224, 3)
+    """
+    _check_picture(image)
+    if image_size < 1:
+        raise ValueError(f"image_size is {image_size}; expected 1 or more pixels, or None to keep the size")
+    return np.array(ImageOps.fit(Image.fromarray(image), (image_size, image_size), Image.Resampling.BICUBIC))
+
+
+def _check_picture(image: npt.NDArray[Any]) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise TypeError(
             f"the picture is {image.dtype} of shape {image.shape}; expected uint8 [H, W, 3]. "
             "A grey one becomes colour with numpy.repeat(image[:, :, None], 3, axis=2)"
         )
-    picture = Image.fromarray(image)
-    if image_size is not None:
-        if image_size < 1:
-            raise ValueError(f"image_size is {image_size}; expected 1 or more pixels, or None to keep the size")
-        picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255  # [3, H, W]
-    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]

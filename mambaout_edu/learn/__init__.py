@@ -19,7 +19,7 @@ _HOMES = {
 }
 _MODULES = ("lessons", "progress")
 
-__all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604
+__all__ = [*_HOMES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ be drawn from several threads.
 from .style import COLOURS, LINE_STYLES, MARKERS, STYLE, Picture, picture, show, use_style  # isort: skip
 from .charts import accuracies, cost, loss_curves
 from .evidence import published_accuracy, reaches
-from .pictures import feature_maps, mistakes, photo_grid
+from .pictures import feature_maps, mistakes, patches, photo_grid
 
 __all__ = [
     "COLOURS",
@@ -21,6 +21,7 @@ __all__ = [
     "feature_maps",
     "loss_curves",
     "mistakes",
+    "patches",
     "photo_grid",
     "picture",
     "published_accuracy",

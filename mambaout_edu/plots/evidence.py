@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..strings import text
 from .pictures import bare
-from .style import COLOURS, INK, MARKERS, finish, new_figure
+from .style import COLOURS, INK, MARKERS, MUTED, finish, legend, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def reaches(maps: Mapping[str, npt.NDArray[np.bool_]]) -> Figure:
     """
     if not maps:
         raise ValueError("there are no maps to draw; expected at least one bool [H, W]")
-    fig, axes = new_figure(3.6 * len(maps), 4.4, columns=len(maps))
+    fig, axes = new_figure(3.6 * len(maps), 5.2, columns=len(maps))
     for ax, (title, reached) in zip(axes[0], maps.items(), strict=True):
         height, width = reached.shape
         bare(ax)
@@ -83,7 +83,7 @@ def published_accuracy(rows: Sequence[ImageNetRow]) -> Figure:
         of_mixer = [(rank, row) for rank, row in enumerate(drawn) if row.mixer == mixer]
         ax.plot(
             [row.top1 for _, row in of_mixer], [rank for rank, _ in of_mixer],
-            linestyle="", marker=MARKERS[place], color=COLOURS[place], markersize=12, label=mixer,
+            linestyle="", linewidth=0, marker=MARKERS[place], color=COLOURS[place], markersize=12, label=mixer,
         )  # fmt: skip
     for rank, row in enumerate(drawn):
         said = text("plots", "published_row", top1=f"{row.top1:.1f}", macs=f"{row.macs_g:.1f}")
@@ -94,6 +94,6 @@ def published_accuracy(rows: Sequence[ImageNetRow]) -> Figure:
     span = max(high - low, 0.5)
     ax.set_xlim(low - 0.08 * span, high + 0.5 * span)  # room for the words beside the last point
     ax.set_xlabel(text("plots", "imagenet_top1"))
-    ax.grid(axis="x", alpha=0.3)
-    ax.legend(loc="lower right")
+    ax.grid(axis="x", color=MUTED, alpha=0.3)
+    legend(ax, loc="lower right")
     return finish(fig)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..data import ImageSet, Photograph
     from ..training import Evaluation
 
-__all__ = ["feature_maps", "mistakes", "photo_grid"]
+__all__ = ["feature_maps", "mistakes", "patches", "photo_grid"]
 
 
 def photo_grid(pictures: Mapping[str, Photograph | npt.NDArray[np.uint8]], *, columns: int = 4) -> Figure:
@@ -49,6 +49,41 @@ def photo_grid(pictures: Mapping[str, Photograph | npt.NDArray[np.uint8]], *, co
         title = fill(getattr(item, "title", name), 26)
         ax.imshow(image)
         ax.set_title(f"{title}\n{text('plots', 'pixel_size', height=height, width=width)}")
+    return finish(fig)
+
+
+def patches(image: npt.NDArray[np.uint8], patch_size: int = 16) -> Figure:
+    """Draw a picture with the grid of patches that a sequence model cuts it into.
+
+    Parameters
+    ----------
+    image
+        uint8 [H, W, 3]; H and W multiples of `patch_size`.
+    patch_size
+        Side of a patch in pixels.
+
+    Raises
+    ------
+    ValueError
+        If the picture does not divide into whole patches.
+
+    Examples
+    --------
+    >>> patches(np.zeros((32, 48, 3), np.uint8)).axes[0].get_title()
+    '2 x 3 patches of 16 x 16 pixels'
+    """
+    height, width = image.shape[:2]
+    if patch_size < 1 or height % patch_size or width % patch_size:
+        raise ValueError(f"a picture of {height} x {width} pixels does not divide into patches of {patch_size}")
+    fig, axes = new_figure(6.4, 6.9 * height / width)
+    ax = axes[0, 0]
+    ax.imshow(image)
+    bare(ax)
+    for side, draw in ((height, ax.axhline), (width, ax.axvline)):
+        for line in range(patch_size, side, patch_size):
+            draw(line - 0.5, color="white", linewidth=0.8)
+    rows, columns = height // patch_size, width // patch_size
+    ax.set_title(text("plots", "patches", rows=rows, columns=columns, size=patch_size))
     return finish(fig)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from mambaout_edu import plots
 from mambaout_edu.data import ImageSet, photographs
 from mambaout_edu.models import create_model, profile
+from mambaout_edu.published import imagenet
 from mambaout_edu.training import Evaluation, History
 
 ALT = "Two squares, one black and one white."
@@ -63,6 +64,9 @@ FIGURES = {
     "loss_curves": curves,
     "accuracies": accuracy,
     "mistakes": lambda: plots.mistakes(image_set(), evaluation()),
+    "patches": lambda: plots.patches(np.zeros((64, 96, 3), np.uint8)),
+    "published_accuracy": lambda: plots.published_accuracy(imagenet("tiny")),
+    "reaches": lambda: plots.reaches({"no mixer": np.eye(7, dtype=bool), "7 x 7": np.ones((7, 7), bool)}),
     "no mistakes": lambda: plots.mistakes(image_set(), evaluation(10)),
 }
 every_figure = pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES.keys())
@@ -241,3 +245,31 @@ def test_mistakes_show_image_truth_and_confidence():
 def test_empty_grids_are_refused():
     with pytest.raises(ValueError, match="got 0 pictures"):
         plots.photo_grid({})
+
+
+def test_patches_are_the_grid_and_uneven_pictures_are_refused():
+    axes = plots.patches(np.zeros((32, 48, 3), np.uint8), patch_size=16).axes[0]
+    assert sorted(line.get_xdata()[0] for line in axes.lines if line.get_xdata()[0] == line.get_xdata()[1]) == [
+        15.5,
+        31.5,
+    ]
+    with pytest.raises(ValueError, match="32 x 40 pixels does not divide into patches of 16"):
+        plots.patches(np.zeros((32, 40, 3), np.uint8), patch_size=16)
+
+
+def test_published_rows_are_ranked_and_named():
+    rows = [row for row in imagenet("base") if row.mixer == "convolution + SSM" or row.model == "MambaOut-Base"]
+    axes = plots.published_accuracy(rows).axes[0]
+    ranked = sorted((row for row in rows if row.macs_g is not None), key=lambda row: -row.top1)
+    assert [label.get_text() for label in axes.get_yticklabels()] == [row.model for row in ranked]
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == {"convolution", "convolution + SSM"}
+    with pytest.raises(ValueError, match="no row"):
+        plots.published_accuracy([row for row in rows if row.macs_g is None])
+
+
+def test_reaches_counts_what_changed():
+    reached = np.zeros((5, 5), bool)
+    reached[1:4, 1:4] = True
+    assert plots.reaches({"3 x 3": reached}).axes[0].get_title() == "3 x 3\n9 of 25 positions"
+    with pytest.raises(ValueError, match="no maps"):
+        plots.reaches({})
