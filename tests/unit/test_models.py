@@ -205,7 +205,7 @@ def test_bfloat16_autocast_and_export():
     images = torch.randn(1, 3, 32, 32)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert torch.isfinite(model(images.bfloat16())).all()
-        with pytest.raises(TypeError, match="torch.float64"):
+        with pytest.raises(TypeError, match=r"torch\.float64"):
             model(images.double())
     exported = torch.export.export(model, (images,))
     torch.testing.assert_close(exported.module()(images), model(images))
