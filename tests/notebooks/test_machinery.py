@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import store_outputs
 from comparing import MOST_CHANGED, nbval, pictures, pixels, share_changed
-from notebook_lint import Lesson, check, no_complaints
+from notebook_lesson import Lesson, check
+from notebook_stored import no_complaints
 from PIL import Image
 
 CANARY = Path(__file__).parent / "fixtures" / "canary.ipynb"
