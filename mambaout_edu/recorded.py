@@ -19,15 +19,16 @@ __all__ = ["device_name", "label", "load", "save"]
 _FOLDER = Path(__file__).resolve().parent.parent / "assets" / "recorded"
 
 
-def device_name() -> str:
-    """Return the processor, or the GPU where there is one, in words.
+def device_name(device: str = "cpu") -> str:
+    """Return the name of the processor ("cpu"), or of the GPU ("cuda"), that a run is measured on.
 
-    >>> isinstance(device_name(), str)
+    >>> "cores" in device_name()
     True
     """
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
+    if device.startswith("cuda"):
+        import torch
+
+        return str(torch.cuda.get_device_name(device))
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -36,7 +37,9 @@ def device_name() -> str:
     return f"{model}, {os.cpu_count()} cores"
 
 
-def save(name: str, results: dict[str, Any], *, folder: Path = _FOLDER, command: str | None = None) -> Path:
+def save(
+    name: str, results: dict[str, Any], *, folder: Path = _FOLDER, command: str | None = None, device: str = "cpu"
+) -> Path:
     """Write results as `name`.json with the date, the device, the versions and the command that made them.
 
     Parameters
@@ -49,6 +52,8 @@ def save(name: str, results: dict[str, Any], *, folder: Path = _FOLDER, command:
         Where to write; the checkout's `assets/recorded` by default.
     command
         How to measure again; this process's own command line by default.
+    device
+        What was measured: "cpu", or a GPU as torch names it.
 
     Raises
     ------
@@ -66,7 +71,7 @@ def save(name: str, results: dict[str, Any], *, folder: Path = _FOLDER, command:
     record = {
         "command": command or shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "device": device_name(),
+        "device": device_name(device),
         "versions": {"python": platform.python_version(), **versions},
         "results": results,
     }

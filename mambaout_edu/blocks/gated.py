@@ -174,17 +174,20 @@ class GatedBlock(nn.Module):
                 f"got shape {tuple(x.shape)}. A torch image [B, C, H, W] becomes one with x.permute(0, 2, 3, 1)."
             )
         shortcut = x  # [B, H, W, D]
-        gate, identity, conv = self._expand(self.norm(x))  # [B, H, W, h], [.., h - cc], [.., cc]
+        # One large product keeps a GPU busier; on a CPU three spare the backward pass a concatenation.
+        gate, identity, conv = self._expand(self.norm(x), sliced=x.device.type == "cpu")
         x = gated_product(gate, identity, self.mixer(conv), self.act)  # [B, H, W, h]
         x = self.fc2(x)  # [B, H, W, D]
         return shortcut + self.drop_path(self.ls(x))
 
-    def _expand(self, x: Tensor) -> list[Tensor]:
-        """Return `split_gate(fc1(x))`, from slices of the weight: the backward pass then concatenates nothing."""
+    def _expand(self, x: Tensor, sliced: bool) -> tuple[Tensor, ...]:
+        """Return gate [B, H, W, h], identity [.., h - cc] and conv [.., cc], from one product or from slices of it."""
         hidden, _, mixed = self.split_indices
+        if not sliced:
+            return split_gate(self.fc1(x), hidden, mixed)
         weights = split_gate(self.fc1.weight, hidden, mixed, dim=0)
         biases = split_gate(self.fc1.bias, hidden, mixed, dim=0)
-        return [F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+        return tuple(F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
 
 
 class GatedCNNBlock(GatedBlock):

@@ -127,6 +127,14 @@ def test_bad_input_is_refused_in_words(make, says):
         make()
 
 
+def test_sliced_and_whole_product_are_equal():
+    torch.manual_seed(0)
+    block = GatedCNNBlock(12)
+    x = torch.randn(2, 3, 3, 12)
+    for sliced, whole in zip(block._expand(x, sliced=True), block._expand(x, sliced=False), strict=True):
+        torch.testing.assert_close(sliced, whole)
+
+
 def test_gradients_are_exact():
     torch.manual_seed(0)
     block = GatedBlock(3, mixer=partial(DepthwiseConv, kernel_size=3)).double()
