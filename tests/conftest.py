@@ -63,3 +63,11 @@ def _no_network() -> Iterator[None]:
     tried = list(no_network.attempts)
     no_network.attempts.clear()
     assert not tried, f"the test tried to reach {tried}; the package passes its tests with the network off"
+
+
+@pytest.fixture(autouse=True)
+def _no_progress_of_other_tests() -> None:
+    """Start every test with nothing done: what a doctest or another test left in memory is gone."""
+    progress = sys.modules.get("mambaout_edu.learn.progress")
+    if progress is not None:
+        progress._journal.kept_in_memory.clear()

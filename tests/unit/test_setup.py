@@ -331,7 +331,7 @@ def test_an_interruption_says_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys
 
 def make(*words: str, **environment: str) -> str:
     env = {k: v for k, v in os.environ.items() if k not in {"PYTHON", "TORCH_BACKEND", "BROWSER", "PORT"}}
-    command = ["make", "-n", *words]
+    command = ["make", "--no-print-directory", "-n", *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=env | environment).stdout
 
 
@@ -367,7 +367,7 @@ def test_make_test_runs_everything_and_pytest_last() -> None:
 
 
 def test_make_alone_lists_the_commands() -> None:
-    said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in ("lab", "test", "test-all", "test-lowest", "lock", "notebooks", "repair", "clean"):
         assert f"make {target} " in said
 
