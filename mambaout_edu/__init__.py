@@ -22,7 +22,9 @@ _SUBPACKAGES = (
     "plots",
     "published",
     "recorded",
+    "scan",
     "strings",
+    "systems",
     "training",
     "widgets",
 )
