@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mambaout_edu.blocks import GatedBlock
 from mambaout_edu.blocks.gated import LayerNorm
-from mambaout_edu.mixers import DepthwiseConv
+from mambaout_edu.mixers import DepthwiseConv, no_weight_decay
 from mambaout_edu.models.checks import check_images
 from mambaout_edu.models.parts import Downsample, Head, NormLayer, Stage, Stem
 
@@ -183,6 +183,10 @@ class MambaOut(nn.Module):
         """Recompute each stage's blocks in the backward pass instead of storing their activations."""
         for stage in self.stages:
             stage.grad_checkpointing = enable  # type: ignore[assignment]
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters that weight decay must leave alone: those of SSM mixers that say so."""
+        return no_weight_decay(self)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Return timm's patterns for layer-wise learning rates."""

@@ -9,15 +9,17 @@ from typing import Any
 
 _HOMES = {
     "BlockDiagram": "block_diagram",
+    "PolePlane": "pole_plane",
     "Prediction": "prediction",
     "ProgressPanel": "progress_map",
     "Quiz": "quiz",
+    "Selection": "selection",
     "TrainingCurve": "training_curve",
     "Widget": "_base",
     "page": "_page",
 }
 
-__all__ = ["BlockDiagram", "Prediction", "ProgressPanel", "Quiz", "TrainingCurve", "Widget", "page"]
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:
