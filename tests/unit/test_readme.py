@@ -24,7 +24,9 @@ COMMANDS = sorted({line for _, text in blocks("sh") for line in text.splitlines(
 
 
 def dry_run(*words: str) -> str:
-    done = subprocess.run(["make", "--no-print-directory", "-n", *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "-n", *words], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
