@@ -7,7 +7,7 @@ LLVM splits the vectors for processors whose registers are shorter.
 # mypy: allow-untyped-defs
 # Numba finds the types of these functions from the signature in `cpu.py`.
 
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic

@@ -11,7 +11,7 @@ which serves gradient checks, the library's functions are used.
 import math
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
