@@ -40,7 +40,7 @@ def quiz(lesson: str) -> "Quiz":
 
 
 def load(lesson: str) -> list[dict[str, Any]]:
-    """Return the items of a lesson's quiz, those of earlier lessons last.
+    """Return the items of a lesson's quiz, those of earlier lessons (which it needs, directly or not) last.
 
     Raises ValueError as `quiz` does.
 
@@ -50,12 +50,19 @@ def load(lesson: str) -> list[dict[str, Any]]:
     if lesson not in written():
         raise ValueError(f"lesson {lesson!r} has no quiz; there are quizzes for {', '.join(written()) or 'none'}")
     data = _file(lesson)
-    earlier = [number for number in written() if number < lesson]
+    before = _before(lesson)
+    earlier = [number for number in written() if number in before]
     wrong = problems(data, lesson, earlier_items=[id for number in earlier for id in _ids(number)])
     if wrong:
         raise ValueError(f"{_name(lesson)} is not valid:\n" + "\n".join(f"- {each}" for each in wrong))
     again = [item for number in earlier for item in _file(number)["items"] if item["id"] in data.get("earlier", [])]
     return [*data["items"], *again]
+
+
+def _before(lesson: str) -> set[str]:
+    """Return the lessons that a reader has done when this one begins: those it needs, and what they need."""
+    needs = set(lessons.get(lesson).needs)
+    return needs.union(*(_before(number) for number in needs))
 
 
 def written() -> tuple[str, ...]:

@@ -9,6 +9,9 @@ from .style import COLOURS, LINE_STYLES, MARKERS, STYLE, Picture, picture, show,
 from .charts import accuracies, cost, loss_curves
 from .evidence import published_accuracy, reaches
 from .pictures import feature_maps, mistakes, patches, photo_grid
+from .scan_diagrams import scan_diagrams, scan_joins
+from .scans import hold_error, kept_tokens, mixing_matrices, roofline, scan_costs, scan_errors
+from .systems import discretisations, memory_curves, portraits, recollections, responses
 
 __all__ = [
     "COLOURS",
@@ -18,14 +21,27 @@ __all__ = [
     "Picture",
     "accuracies",
     "cost",
+    "discretisations",
     "feature_maps",
+    "hold_error",
+    "kept_tokens",
     "loss_curves",
+    "memory_curves",
     "mistakes",
+    "mixing_matrices",
     "patches",
     "photo_grid",
     "picture",
+    "portraits",
     "published_accuracy",
     "reaches",
+    "recollections",
+    "responses",
+    "roofline",
+    "scan_costs",
+    "scan_diagrams",
+    "scan_errors",
+    "scan_joins",
     "show",
     "use_style",
 ]

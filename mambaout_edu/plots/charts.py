@@ -104,8 +104,10 @@ def loss_curves(histories: Mapping[str, History], *, smooth: int = 20) -> Figure
     for i, (name, history) in enumerate(histories.items()):
         look = {"color": COLOURS[i % len(COLOURS)], "linestyle": LINE_STYLES[i % len(LINE_STYLES)], "linewidth": 2.5}
         average = _trailing_mean(history.losses, smooth)
-        axes[0, 0].plot(history.steps, history.losses, color=look["color"], alpha=0.3, linewidth=1)
-        axes[0, 0].plot(history.steps, average, label=name, **look)
+        axes[0, 0].plot(
+            history.steps, history.losses, color=look["color"], linestyle="-", marker="", alpha=0.3, linewidth=1
+        )
+        axes[0, 0].plot(history.steps, average, marker="", label=name, **look)
         if history.accuracies:
             percent = [100 * accuracy for accuracy in history.accuracies]
             marker = MARKERS[i % len(MARKERS)]

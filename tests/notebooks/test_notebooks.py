@@ -8,6 +8,9 @@ BUDGET_SECONDS = 90
 ALL_SECONDS = 720
 # Pictures that may look different in every run, by notebook and cell id, with the reason.
 VARYING: dict[tuple[str, str], str] = {
+    ("02_selective_scan", "costs"): "of times measured in the lesson",
+    ("02_selective_scan", "errors"): "of rounding errors, which differ between processors",
+    ("02_selective_scan", "roofline"): "of times measured in the lesson",
     ("06_take_the_ssm_out", "accuracies"): "of networks trained in the lesson: rounding differs between processors",
     ("06_take_the_ssm_out", "mistakes"): "of networks trained in the lesson: rounding differs between processors",
 }

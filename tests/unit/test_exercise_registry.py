@@ -159,7 +159,7 @@ def test_an_unknown_id_names_the_nearest() -> None:
     for function in (card, hint, solution, get, lambda exercise_id: check(exercise_id, len)):
         with pytest.raises(ValueError, match=r"'block\.gate_product'; did you mean 'block\.gated_product'"):
             function("block.gate_product")
-    with pytest.raises(ValueError, match=r"there are 'block\.split'"):
+    with pytest.raises(ValueError, match="there are '"):
         get("zzz")
     with pytest.raises(TypeError, match="got function"):
         get(lambda: None)

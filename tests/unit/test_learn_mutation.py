@@ -4,7 +4,8 @@ The edits are made on the syntax tree of the reference and of the functions of i
 calls: swapped and changed operators, constants off by one, a changed sign or axis, another variable
 in place of one, swapped arguments, dropped calls, reversed tuples, widened and negated comparisons,
 swapped branches. Left out are annotations, defaults, docstrings and the checks of the arguments
-(`if ...: raise ...`): no case gives bad arguments. Each edit makes one mutant.
+(`if ...: raise ...`, and loops of them): no case gives bad arguments; and
+what `UNASKED` lists. Each edit makes one mutant.
 """
 
 import ast
@@ -12,6 +13,7 @@ import copy
 import importlib
 import inspect
 import itertools
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -73,6 +75,128 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
     },
 }
 
+EQUIVALENT["systems.hippo_legs"] = {
+    "NumPy takes any whole number": [
+        "hippo_legs: _check_states(states) -> states in np.arange(_check_states(states))",
+        "_check_states: int(states) -> states",
+    ],
+    "the product of every pair is symmetric, and its sign may stand on either side": [
+        "hippo_legs: np.outer(-root, root) -> np.outer(root, -root) in np.tril(np.outer(-root, root), -1)",
+    ],
+}
+EQUIVALENT["systems.zero_order_hold"] = {
+    "no pole is 0 here": [
+        "hold_ratio: np.ones_like(x) -> x",
+        "hold_ratio: 0 -> 1 in x != 0",
+        "hold_ratio: 0 -> -1 in x != 0",
+    ],
+    "delta is a float already": ["_check: _check_delta(delta) -> delta", "_check_delta: float(delta) -> delta"],
+    "allowed numbers of axes stand in any order": [
+        f"hold_ratio: (0, 1, 2) -> {order}" for order in ("(1, 0, 2)", "(2, 1, 0)", "(0, 2, 1)")
+    ],
+}
+_HALVED = "np.log2(np.maximum(norm / _LARGEST_NORM, 1.0))"
+EQUIVALENT["systems.initial_response"] = {
+    "only the shape of the argument counts": [
+        "_pade: np.broadcast_to(np.eye(X.shape[-1]), X.shape) -> np.eye(X.shape[-1])",
+        "_pade: X -> square",
+        *(f"_pade: X -> {x} in np.zeros_like(X)" for x in ("power", "square")),
+    ],
+    "a matrix that is halved more often than needed has the same exponential": [
+        f"expm: np.ceil({_HALVED}) -> {_HALVED}",
+        f"expm: {_HALVED} -> np.maximum(norm / _LARGEST_NORM, 1.0) in np.ceil({_HALVED})",
+        f"expm: np.maximum(norm / _LARGEST_NORM, 1.0) -> np.maximum(1.0, norm / _LARGEST_NORM) in {_HALVED}",
+        "expm: norm / _LARGEST_NORM -> norm * _LARGEST_NORM in np.maximum(norm / _LARGEST_NORM, 1.0)",
+        "expm: 1.0 -> 2.0 in np.maximum(norm / _LARGEST_NORM, 1.0)",
+    ],
+}
+_DTYPES = "np.result_type(system.A, system.B, u, h)"
+EQUIVALENT["systems.run_recurrence"] = {
+    "all numbers are of one dtype here, and the common dtype is the same in any order": [
+        f"run_recurrence: {_DTYPES} -> np.result_type({order})"
+        for order in (
+            "system.B, system.A, u, h",
+            "u, system.B, system.A, h",
+            "h, system.B, u, system.A",
+            "system.A, u, system.B, h",
+            "system.A, h, u, system.B",
+            "system.A, system.B, h, u",
+        )
+    ],
+}
+_SAME_SHAPE = "only a shape, a dtype or a device is taken from it, which others have too"
+_NO_START = "no state is given to start from"
+_START = [
+    *("_first_state: v -> B", "_first_state: initial_state -> B", "_first_state: initial_state -> v"),
+    "_first_state: initial_state -> expected",
+]
+_SPREAD = [f"spread_over_heads: {old} -> {new}" for old, new in (("weights", "B"), ("weights", "C"), ("weights", "x"))]
+EQUIVALENT["scan.recurrence"] = {
+    _SAME_SHAPE: [
+        *("ssd_recurrence: v -> x in _first_state(v, B, initial_state)", *_SPREAD, "spread_over_heads: x -> delta"),
+        *(f"ssd_recurrence: x -> {x}" for x in ("B", "C", "a", "delta", "v")),
+        "ssd_recurrence: B -> C in _first_state(v, B, initial_state)",
+        *("spread_over_heads: weights -> delta", "spread_over_heads: C -> weights"),
+    ],
+    _NO_START: _START,
+    "A only passes a check there": ["_prepare: A -> delta in spread_over_heads(x, delta, A, B, C)"],
+}
+EQUIVALENT["scan.chunked"] = {
+    _SAME_SHAPE: [
+        *("ssd_chunked: v -> x in _first_state(v, B, initial_state)", *_SPREAD, "spread_over_heads: x -> delta"),
+        *(f"ssd_chunks: v -> {x}" for x in ("B", "C", "a")),
+        "ssd_chunked: B -> C in _first_state(v, B, initial_state)",
+        *(f"_prepare: x -> {x} in spread_over_heads(x, delta, A, B, C)" for x in ("B", "C")),
+        *(f"spread_over_heads: {x}" for x in ("x -> B", "x -> C", "weights -> delta", "C -> weights")),
+    ],
+    _NO_START: _START,
+    "A only passes a check there": ["_prepare: A -> delta in spread_over_heads(x, delta, A, B, C)"],
+    "any length of chunk gives the same result": [
+        "ssd_chunks: min(chunk, L) -> chunk in _in_chunks(x, min(chunk, L))",
+        "ssd_chunks: chunk -> L in min(chunk, L)",
+        "ssd_chunks: L -> chunk in min(chunk, L)",
+    ],
+    "the smaller of two, and a swap of two axes, are the same in either order": [
+        "ssd_chunks: min(chunk, L) -> min(L, chunk) in _in_chunks(x, min(chunk, L))",
+        "ssd_chunks: a.transpose(2, 3) -> a.transpose(3, 2) in decay_matrix(a.transpose(2, 3))",
+    ],
+}
+
+# Parts of a reference that no case of the exercise may reach, by reason: their source, which is left as it is.
+UNASKED: dict[str, dict[str, list[str]]] = {
+    "scan.mixing_matrix": {
+        "the exercise has neither bias nor softplus": [
+            "bias = None if delta_bias is None else delta_bias[:, None]",
+            "discretise(delta, bias, delta_softplus)",
+        ],
+        "the exercise has no D": ["D is None", "M + torch.diag_embed(D[:, None].expand_as(delta))"],
+        "in the exercise B and C are [B, N, L]": [
+            "shape = tuple(x.shape)",
+            "shape == (D, N)",
+            "x = x[None, :, :, None]",
+            "x = x[:, None] if x.ndim == 3 else x",
+        ],
+    },
+    "systems.zero_order_hold": {
+        "the exercise is about a diagonal A; a full one goes this way": [
+            "N, M = B.shape",
+            "held = np.zeros((N + M, N + M), dtype=np.result_type(A, B))",
+            "held[:N, :N] = A",
+            "held[:N, N:] = B",
+            "held = expm(delta * held)",
+            "return (held[:N, :N], held[:N, N:])",
+        ],
+    },
+    "systems.initial_response": {
+        "the exercise is about a full A; a diagonal one goes this way": [
+            "diagonal = np.exp(times[:, None] * A)",
+            "return diagonal[:, :, None] * np.eye(len(A))",
+        ],
+    },
+    "systems.run_recurrence": {"the exercise is about a full A": ["system.A * h"]},
+    "systems.convolution_kernel": {"the exercise is about a full A": ["system.A[:, None] * left[t - 1]"]},
+}
+
 OPERATORS: dict[type[ast.operator], tuple[type[ast.operator], ...]] = {
     ast.Add: (ast.Sub, ast.Mult),
     ast.Sub: (ast.Add,),
@@ -112,7 +236,8 @@ def edits(node: ast.AST, names: list[str]) -> Iterator[ast.AST]:
     elif isinstance(node, ast.IfExp):
         yield ast.IfExp(node.test, node.orelse, node.body)
     elif isinstance(node, ast.Call) and node.args:
-        yield node.args[0]
+        if not isinstance(node.args[0], ast.Starred):
+            yield node.args[0]
         for i, j in itertools.combinations(range(len(node.args)), 2):
             args = list(node.args)
             args[i], args[j] = args[j], args[i]
@@ -129,19 +254,23 @@ def edits(node: ast.AST, names: list[str]) -> Iterator[ast.AST]:
 
 
 def is_argument_check(node: ast.AST) -> bool:
+    if isinstance(node, ast.For):
+        return all(is_argument_check(step) for step in node.body)
     return isinstance(node, ast.If) and not node.orelse and all(isinstance(step, ast.Raise) for step in node.body)
 
 
-def places(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
-    """Yield (parent, field, index) of every node below that may be edited."""
+def places(node: ast.AST, unasked: frozenset[str] = frozenset()) -> Iterator[tuple[ast.AST, str, int | None]]:
+    """Yield (parent, field, index) of every node below that may be edited; what is `unasked` is left out."""
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "args") and isinstance(node, ast.FunctionDef | ast.arg | ast.AnnAssign):
             continue
         for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             is_docstring = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
-            if isinstance(child, ast.AST) and not is_argument_check(child) and not is_docstring:
+            if not isinstance(child, ast.AST) or is_argument_check(child) or is_docstring:
+                continue
+            if not unasked or ast.unparse(child) not in unasked:
                 yield node, field, index
-                yield from places(child)
+                yield from places(child, unasked)
 
 
 def functions_of(exercise: Exercise) -> tuple[dict[str, ast.FunctionDef], dict]:
@@ -164,19 +293,23 @@ def mutants(exercise: Exercise) -> Iterator[tuple[str, object]]:
     """Yield (what was edited, the edited function)."""
     functions, namespace = functions_of(exercise)
     name = exercise.reference.rpartition(".")[2]
+    unasked = frozenset(part for parts in UNASKED.get(exercise.id, {}).values() for part in parts)
     for edited in functions.values():
         bound = {arg.arg for arg in edited.args.args}
         bound |= {n.id for n in ast.walk(edited) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        for parent, field, index in places(edited):
+        for parent, field, index in places(edited, unasked):
             slot = getattr(parent, field)
             original = slot if index is None else slot[index]
             for variant in edits(original, sorted(bound)):
+                if ast.dump(variant) == ast.dump(original):  # two equal things swapped
+                    continue
                 tree = ast.Module([copy.deepcopy(f) for f in functions.values() if f is not edited], [])
                 _put(parent, field, index, variant)
                 tree.body.append(copy.deepcopy(edited))
                 _put(parent, field, index, original)
                 names = dict(namespace)
-                exec(compile(ast.fix_missing_locations(tree), "<mutant>", "exec"), names)
+                with warnings.catch_warnings(action="ignore", category=SyntaxWarning):  # of odd edits
+                    exec(compile(ast.fix_missing_locations(tree), "<mutant>", "exec"), names)
                 around = f" in {ast.unparse(parent)}" if isinstance(parent, ast.Call | ast.Compare | ast.IfExp) else ""
                 yield f"{edited.name}: {ast.unparse(original)} -> {ast.unparse(variant)}{around}", names[name]
 
@@ -211,6 +344,13 @@ def test_the_sweep_edits_what_it_says() -> None:
         "a -> b",
     }
     assert not any("< 0" in edit for edit in made)
+
+
+@pytest.mark.parametrize("exercise_id", UNASKED)
+def test_what_is_not_asked_for_is_there(exercise_id: str) -> None:
+    functions, _ = functions_of(get(exercise_id))
+    there = {ast.unparse(n) for f in functions.values() for n in ast.walk(f) if isinstance(n, ast.stmt | ast.expr)}
+    assert {part for parts in UNASKED[exercise_id].values() for part in parts} <= there
 
 
 @pytest.mark.parametrize("exercise_id", list(registry()))

@@ -131,12 +131,19 @@ def test_two_items_come_from_earlier_lessons_once_there_are_some(monkeypatch, fi
     after = {**file, "earlier": [before["items"][0]["id"], before["items"][3]["id"]]}
     monkeypatch.setattr(quiz_items, "_file", {"05": before, "06": after}.__getitem__)
     monkeypatch.setattr(quiz_items, "written", lambda: ("05", "06"))
+    monkeypatch.setattr(quiz_items, "_before", lambda lesson: {"05"})
     assert [item["id"] for item in load("06")][-2:] == ["05.reach", "05.kernel"]
 
 
+def test_earlier_lessons_are_those_that_a_lesson_needs():
+    assert quiz_items._before("06") == {"00"}  # one may come to it without lesson 01
+    assert quiz_items._before("02") == {"00", "01"}
+    assert quiz_items._before("10") == {"00", "01", "02", "05"}
+
+
 def test_a_lesson_without_a_quiz_is_refused():
-    with pytest.raises(ValueError, match="lesson '01' has no quiz; there are quizzes for"):
-        quiz("01")
+    with pytest.raises(ValueError, match="lesson '00' has no quiz; there are quizzes for"):
+        quiz("00")
 
 
 def test_a_language_without_quizzes_is_told(monkeypatch):

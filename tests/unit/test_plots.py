@@ -14,6 +14,8 @@ from mambaout_edu import plots
 from mambaout_edu.data import ImageSet, photographs
 from mambaout_edu.models import create_model, profile
 from mambaout_edu.published import imagenet
+from mambaout_edu.scan.associative import Work, combine, sequential
+from mambaout_edu.systems import mass_spring
 from mambaout_edu.training import Evaluation, History
 
 ALT = "Two squares, one black and one white."
@@ -67,7 +69,27 @@ FIGURES = {
     "patches": lambda: plots.patches(np.zeros((64, 96, 3), np.uint8)),
     "published_accuracy": lambda: plots.published_accuracy(imagenet("tiny")),
     "reaches": lambda: plots.reaches({"no mixer": np.eye(7, dtype=bool), "7 x 7": np.ones((7, 7), bool)}),
+    "kept_tokens": lambda: plots.kept_tokens(
+        ["I", "um", "eat"], {"fixed": ([0.4] * 3, [0.2, 0.3, 0.4]), "selected": ([0.5, 0.0, 0.5], [0.3, 0.0, 0.5])}
+    ),
+    "scan_costs": lambda: plots.scan_costs(
+        {"sequential": Work(1024, 1024), "blelloch": Work(4096, 21)}, {"sequential": 0.1, "blelloch": 0.01}, 1024
+    ),
+    "scan_errors": lambda: plots.scan_errors(
+        [16, 64, 256], {"sequential": [1e-7] * 3, "log_space": [1e-7, 1e-5, np.nan]}
+    ),
+    "roofline": lambda: plots.roofline({"a": (1e10, 1e9), "b": (1e12, 1e12)}, {"N = 1": (0.2, 5e8)}, {"fused": 1.2}),
+    "hold_error": lambda: plots.hold_error([0.01, 0.1, 1.0], [1.0, 0.95, 0.63], {"state 1": (0.1, 0.95)}),
+    "mixing_matrices": lambda: plots.mixing_matrices({"one": np.eye(3), "two": np.tri(3)}, ["I", "want", "apples"]),
+    "scan_diagrams": lambda: plots.scan_diagrams(16),
     "no mistakes": lambda: plots.mistakes(image_set(), evaluation(10)),
+    "portraits": lambda: plots.portraits({"calm": mass_spring(), "wild": mass_spring(damping=-0.2)}, duration=15.0),
+    "responses": lambda: plots.responses(np.arange(9.0), {"a": np.arange(9.0), "b": np.ones(9)}, x="time (s)", y="m"),
+    "discretisations": lambda: plots.discretisations(mass_spring(), delta=0.2, duration=15.0),
+    "memory_curves": lambda: plots.memory_curves({"Δ = 0.1": 0.9 ** np.arange(99), "Δ = 0.01": 0.99 ** np.arange(99)}),
+    "recollections": lambda: plots.recollections(
+        np.sin(np.arange(99.0)), {"4 numbers": np.zeros(99), "16 numbers": np.sin(np.arange(99.0))}, x="pixel", y="grey"
+    ),
 }
 every_figure = pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES.keys())
 
@@ -106,6 +128,8 @@ def test_equal_figures_are_equal_bytes_whatever_the_reader_s_settings(make):
     with mpl.rc_context({"font.size": 5, "axes.titlesize": 30, "lines.linewidth": 9}):
         assert data() == plain
     with pyplot.style.context("dark_background"):
+        assert data() == plain
+    with mpl.rc_context(plots.STYLE):
         assert data() == plain
 
 
@@ -273,3 +297,73 @@ def test_reaches_counts_what_changed():
     assert plots.reaches({"3 x 3": reached}).axes[0].get_title() == "3 x 3\n9 of 25 positions"
     with pytest.raises(ValueError, match="no maps"):
         plots.reaches({})
+
+
+def test_kept_tokens_are_the_numbers_given():
+    axes = plots.kept_tokens("ab", {"fixed": ([0.5, 0.5], [0.1, 0.4])}).axes[0]
+    assert [[bar.get_height() for bar in bars] for bars in axes.containers] == [[0.5, 0.5], [0.1, 0.4]]
+    assert axes.containers[0][0].get_hatch() != axes.containers[1][0].get_hatch(), "not by colour alone"
+    for bad in ({}, {"short": ([0.5], [0.1, 0.4])}):
+        with pytest.raises(ValueError, match="of 2 numbers each"):
+            plots.kept_tokens("ab", bad)
+
+
+def test_scan_costs_are_relative_to_the_length_and_to_the_first():
+    works = {"sequential": Work(1000, 1000), "blelloch": Work(4000, 21)}
+    fig = plots.scan_costs(works, {"sequential": 0.2, "blelloch": 0.05}, length=1000)
+    assert [list(ax.lines[0].get_xdata()) for ax in fig.axes] == [[1, 4], [1000, 21], [1, 0.25]]
+    with pytest.raises(ValueError, match="a time for every algorithm"):
+        plots.scan_costs(works, {"sequential": 0.2}, length=1000)
+
+
+def test_scan_errors_mark_where_numbers_end():
+    ax = plots.scan_errors([8, 16, 32], {"log_space": [1e-7, 1e-6, np.inf]}).axes[0]
+    assert ax.lines[1].get_marker() == "x"
+    assert (ax.lines[1].get_xdata()[0], ax.lines[1].get_ydata()[0]) == (16, 1e-6)
+    with pytest.raises(ValueError, match="no error to draw"):
+        plots.scan_errors([8], {"all lost": [np.nan]})
+    with pytest.raises(ValueError, match="with 3 errors"):
+        plots.scan_errors([8, 16, 32], {"sequential": [1e-7]})
+
+
+def test_a_roof_is_the_lesser_of_both_limits():
+    roof, point, _ = plots.roofline({"a": (1e10, 1e9)}, {"N = 1": (0.2, 5e8)}, {"fused": 1.2}).axes[0].lines
+    x, y = roof.get_data()
+    assert np.allclose(y, np.minimum(1e10 * np.asarray(x), 1e9))
+    assert (point.get_xdata()[0], point.get_ydata()[0]) == (0.2, 5e8)
+    for machines, points in (({}, {}), ({"a": (1e10, 0)}, {}), ({"a": (1e10, 1e9)}, {"N = 1": (-1.0, 1.0)})):
+        with pytest.raises(ValueError, match="at least one machine, and positive"):
+            plots.roofline(machines, points)
+
+
+def test_hold_error_and_mixing_matrices_refuse_what_cannot_be_drawn():
+    with pytest.raises(ValueError, match="2 exponents and 1 ratios"):
+        plots.hold_error([0.1, 1.0], [0.9], {})
+    with pytest.raises(ValueError, match="no matrices"):
+        plots.mixing_matrices({})
+    drawn = plots.mixing_matrices({"one": -np.eye(3), "two": 2 * np.eye(3)}).axes
+    assert all(ax.images[0].get_clim() == (0, 2) for ax in drawn[:2]), "one scale for all"
+    assert np.array_equal(drawn[0].images[0].get_array(), np.eye(3))
+
+
+@pytest.mark.parametrize("algorithm", ["sequential", "hillis_steele", "blelloch", "chunked_two_pass"])
+@pytest.mark.parametrize("length", [2, 3, 7, 8, 12, 17])
+def test_the_joins_that_are_drawn_compute_the_scan(algorithm, length):
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.rand(length, generator=generator), torch.randn(length, generator=generator)
+    places = list(zip(a, b, strict=True))
+    for pairs in plots.scan_joins(algorithm, length):
+        assert pairs
+        before = list(places)
+        for start, end in pairs:
+            places[end] = combine(before[start], before[end])
+    assert torch.allclose(torch.stack([b for _, b in places]), sequential(a, b)[0], atol=1e-6)
+
+
+def test_joins_that_cannot_be_drawn_are_refused():
+    with pytest.raises(ValueError, match="no drawing of 'log_space'"):
+        plots.scan_joins("log_space", 8)
+    with pytest.raises(ValueError, match="length is 1"):
+        plots.scan_joins("blelloch", 1)
+    with pytest.raises(ValueError, match="no algorithm is named"):
+        plots.scan_diagrams(8, [])

@@ -66,11 +66,14 @@ def test_every_snippet_runs(page: str, snippet: str, capsys: pytest.CaptureFixtu
     if "profile" in snippet:
         assert tuple(names["logits"].shape) == (2, 10)  # type: ignore[attr-defined]
         assert "token mixing" in capsys.readouterr().out
+    if "selective_scan" in snippet:
+        assert tuple(names["y"].shape) == (2, 64, 100)  # type: ignore[attr-defined]
+        assert "engine 'cpu'" in capsys.readouterr().out
 
 
-def test_there_is_a_snippet_and_it_has_five_lines() -> None:
-    (snippet,) = [text for page, text in blocks("python") if page == "README.md"]
-    assert len([line for line in snippet.splitlines() if line.strip()]) == 5
+def test_snippets_are_short() -> None:
+    snippets = [text for page, text in blocks("python") if page == "README.md"]
+    assert [len([line for line in text.splitlines() if line.strip()]) for text in snippets] == [5, 6]
 
 
 def test_every_name_of_the_package_in_the_readme_exists() -> None:
