@@ -52,6 +52,16 @@ def _needs_real_cpu(device: str, complex_system: bool) -> str | None:
     return None
 
 
+def _needs_gpu(device: str, complex_system: bool) -> str | None:
+    if complex_system:
+        return "it computes with real A only"
+    if device != "cuda":
+        return f"it computes on a GPU, and the tensors are on {device!r}"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed (pip install triton; on Linux it comes with torch)"
+    return None
+
+
 def _needs_mamba_ssm(device: str, complex_system: bool) -> str | None:
     if complex_system:
         return "it is used with real A only"
@@ -75,6 +85,7 @@ def _nothing(device: str, complex_system: bool) -> str | None:
 ENGINES = {
     engine.name: engine
     for engine in (
+        Engine("gpu", "Triton, state in registers, chunks of time in parallel", f"{__package__}.gpu", True, _needs_gpu),
         Engine("cpu", "Numba, state in cache, on all threads of torch", f"{__package__}.cpu", True, _needs_real_cpu),
         Engine("torch", "chunks in parallel, ordinary torch operations", f"{__package__}.chunked", False, _needs_real),
         Engine("reference", "a loop over time, slow, any dtype", f"{__package__}.reference", False, _nothing),
