@@ -21,9 +21,11 @@ from numba import njit, types
 from numba.core.caching import FunctionCache
 from torch import Tensor
 
-from mambaout_edu.scan import cpu_backward, cpu_kernels, cpu_lanes, cpu_math
-from mambaout_edu.scan.cpu_kernels import BLOCK, PLAIN, TILE
+from mambaout_edu.scan import cpu_backward, cpu_kernels, cpu_lanes, cpu_math, cpu_tiles, cpu_vectors, cpu_work
+from mambaout_edu.scan.cpu_lanes import BLOCK
 from mambaout_edu.scan.cpu_threads import run_on_threads
+from mambaout_edu.scan.cpu_tiles import PLAIN
+from mambaout_edu.scan.cpu_work import TILE
 from mambaout_edu.scan.reference import state_dtype
 
 __all__ = ["backward", "forward", "saved_shape"]
@@ -33,8 +35,8 @@ _compiling = threading.Lock()
 
 
 def saved_shape(batch: int, length: int, channels: int, state: int) -> tuple[int, ...]:
-    """Return the shape of what the forward pass keeps: the state before every TILE-th step."""
-    return (math.ceil(length / TILE), batch, channels, state)
+    """Return the shape of what the forward pass keeps: the states before every TILE-th step, [tiles, B, N, D]."""
+    return (math.ceil(length / TILE), batch, state, channels)
 
 
 def forward(
@@ -56,12 +58,12 @@ def forward(
     batch, length, channels = u.shape
     size = (batch, channels, A.shape[1])
     inputs = _Inputs(dtype, u, delta, A, B, C, D, z, delta_bias)
-    start = u.new_zeros(size, dtype=dtype) if initial_state is None else initial_state.to(dtype)
+    start = u.new_zeros((1, 1, 1), dtype=dtype) if initial_state is None else initial_state.to(dtype)
     out = torch.empty_like(u, dtype=dtype)
     last = u.new_empty(size, dtype=dtype)
     saved = u.new_empty(saved_shape(batch, length, channels, A.shape[1]) if save else (0,), dtype=dtype)
     arrays = (start, out, last, saved if save else u.new_empty((1, 1, 1, 1), dtype=dtype))
-    flags = (delta_softplus, z is not None, inputs.fixed, save)
+    flags = (delta_softplus, z is not None, inputs.fixed, save, initial_state is not None)
     kernel = _compiled("forward", dtype)
     counter = np.zeros(1, np.int64)
     run_on_threads(kernel, counter, inputs.tasks, flags, *inputs.arrays, *_numpy(arrays), tasks=inputs.tasks)
@@ -175,7 +177,7 @@ def _signature(name: str, dtype: torch.dtype) -> Any:
     counter, flag = types.Array(types.int64, 1, "C"), types.boolean
     inputs = [sequence, sequence, plane, weights, weights, plane, plane, line, sequence, line]
     if name == "forward":
-        head = [counter, types.int64, types.UniTuple(flag, 4)]
+        head = [counter, types.int64, types.UniTuple(flag, 5)]
         tail = [sequence, sequence, sequence, weights]
     else:
         head = [counter, types.int64, types.int64, types.int64, number, types.UniTuple(flag, 3)]
@@ -189,7 +191,7 @@ class _Cache(FunctionCache):
     @staticmethod
     @functools.cache
     def _sources() -> str:
-        modules = (cpu_kernels, cpu_backward, cpu_lanes, cpu_math)
+        modules = (cpu_kernels, cpu_backward, cpu_lanes, cpu_math, cpu_tiles, cpu_vectors, cpu_work)
         return hashlib.sha256(b"".join(Path(str(m.__file__)).read_bytes() for m in modules)).hexdigest()
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:

@@ -11,11 +11,22 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from mambaout_edu.scan.cpu_kernels import (
+from mambaout_edu.scan.cpu_kernels import prepare
+from mambaout_edu.scan.cpu_lanes import (
+    BLOCK,
+    finish_lanes,
+    finish_lanes_softplus,
+    four_states_back,
+    four_states_kept,
+    four_states_kept_bounded,
+)
+from mambaout_edu.scan.cpu_math import claim, exp2, get, put, sigmoid
+from mambaout_edu.scan.cpu_tiles import PLAIN, ask_for_tile, load_tile, load_weights, store_tile
+from mambaout_edu.scan.cpu_vectors import LANES, copy_lanes
+from mambaout_edu.scan.cpu_work import (
     A_,
     B_,
     BIAS,
-    BLOCK,
     C_,
     D_BIAS,
     D_SKIP,
@@ -28,42 +39,35 @@ from mambaout_edu.scan.cpu_kernels import (
     DZ,
     FED,
     PAST,
-    PLAIN,
     PULL,
     SKIP,
     SLOPE,
     SLOT,
     STATES,
-    SUMS,
     TILE,
     G,
     H,
     U,
     X,
     Y,
-    ask_for_tile,
     block_of,
+    kept_states,
     load_block,
-    load_state,
-    load_tile,
-    load_weights,
     new_work,
-    prepare,
-    store_tile,
 )
-from mambaout_edu.scan.cpu_lanes import LANES, copy_lanes, four_states_back, four_states_kept
-from mambaout_edu.scan.cpu_math import claim, exp2, get, put, sigmoid
 
 __all__ = ["backward"]
 
+SUMS = {"fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy", "nogil": True}  # sums over channels
 
-def again_four(w, steps, bt, ct, n):
+
+def again_four(w, steps, bt, ct, n, bounded):
     """Take the states n ... n + 3 through a tile as the forward pass does, and keep decays and states."""
 
 
 @overload(again_four, jit_options=PLAIN)
-def _again_four(w, steps, bt, ct, n):
-    def in_lanes(w, steps, bt, ct, n):
+def _again_four(w, steps, bt, ct, n, bounded):
+    def in_lanes(w, steps, bt, ct, n, bounded):
         s, states = (STATES + n * SLOT) * BLOCK, bt.shape[1]
         dt, x, y, a, h, slot = DT * BLOCK, X * BLOCK, Y * BLOCK, s + A_ * BLOCK, s + H * BLOCK, SLOT * BLOCK
         decays, past, of_decays, of_past = DECAYS * BLOCK, PAST * BLOCK, TILE * BLOCK, (TILE + 1) * BLOCK
@@ -72,9 +76,12 @@ def _again_four(w, steps, bt, ct, n):
                 copy_lanes(w, past + j * of_past + d, w, h + j * slot + d)
             rows = (dt + d, x + d, y + d, a + d, h + d)
             kept = (decays + d, of_decays, past + BLOCK + d, of_past)
-            four_states_kept(w, bt, ct, *rows, slot, n, states, steps, BLOCK, *kept)
+            if bounded:
+                four_states_kept_bounded(w, bt, ct, *rows, slot, n, states, steps, BLOCK, *kept)
+            else:
+                four_states_kept(w, bt, ct, *rows, slot, n, states, steps, BLOCK, *kept)
 
-    def one_by_one(w, steps, bt, ct, n):
+    def one_by_one(w, steps, bt, ct, n, bounded):
         for j in range(4):
             keep_one(w, steps, bt, ct, n + j, DECAYS + j * TILE, PAST + j * (TILE + 1))
 
@@ -146,16 +153,19 @@ def back_one(w, steps, bt, ct, n, db, dc, decays, past):
 
 
 @njit(**PLAIN)
-def back_tile(w, steps, bt, ct, states, fixed, db, dc):
-    """Take all states through the steps of a tile, there and back."""
-    if fixed:
-        for n in range(states):
-            keep_one(w, steps, bt, ct, n, DECAYS, PAST)
-            back_one(w, steps, bt, ct, n, db, dc, DECAYS, PAST)
-    else:
-        for n in range(0, bt.shape[1], 4):
-            again_four(w, steps, bt, ct, n)
-            back_four(w, steps, bt, ct, n, db, dc)
+def back_tile(w, steps, bt, ct, states, fixed, bounded, db, dc, next_tile, tensors):
+    """Take all states through the steps of a tile, there and back; meanwhile ask for the next tile of all tensors."""
+    rounds = states if fixed else bt.shape[1] // 4
+    each = (len(tensors) + rounds - 1) // rounds
+    for k in range(rounds):
+        for asked in range(k * each, min((k + 1) * each, len(tensors))):
+            ask_for_tile(tensors[asked], *next_tile)
+        if fixed:
+            keep_one(w, steps, bt, ct, k, DECAYS, PAST)
+            back_one(w, steps, bt, ct, k, db, dc, DECAYS, PAST)
+        else:
+            again_four(w, steps, bt, ct, 4 * k, bounded)
+            back_four(w, steps, bt, ct, 4 * k, db, dc)
 
 
 @njit(**PLAIN)
@@ -180,8 +190,8 @@ def prepare_back(w, steps, through_softplus, gated):
 
 
 @njit(**PLAIN)
-def finish_back(w, steps, through_softplus, gated, ln2):
-    """From the sums over states: du in rows FED, ddelta in rows PULL, dz in rows DZ, and the sums over time."""
+def finish_numbers(w, steps, through_softplus, ln2):
+    """`finish_sums` in any dtype."""
     for t in range(steps):
         for d in range(BLOCK):
             i = t * BLOCK + d
@@ -193,6 +203,30 @@ def finish_back(w, steps, through_softplus, gated, ln2):
             put(w, FED * BLOCK + i, fed * get(w, DT * BLOCK + i) + dy * get(w, SKIP * BLOCK + d))
             put(w, D_SKIP * BLOCK + d, get(w, D_SKIP * BLOCK + d) + dy * u)
             put(w, D_BIAS * BLOCK + d, get(w, D_BIAS * BLOCK + d) + ddelta)
+
+
+def finish_sums(w, steps, through_softplus, ln2):
+    """From the sums over states: du in rows FED, ddelta in rows PULL, and the sums over time."""
+
+
+@overload(finish_sums, jit_options=PLAIN)
+def _finish_sums(w, steps, through_softplus, ln2):
+    def in_lanes(w, steps, through_softplus, ln2):
+        for d in range(0, BLOCK, LANES):
+            rows = (U * BLOCK + d, DT * BLOCK + d, FED * BLOCK + d, PULL * BLOCK + d, DY * BLOCK + d, SLOPE * BLOCK + d)
+            sums = (SKIP * BLOCK + d, D_SKIP * BLOCK + d, D_BIAS * BLOCK + d)
+            if through_softplus:
+                finish_lanes_softplus(w, *rows, *sums, BLOCK, steps)
+            else:
+                finish_lanes(w, *rows, *sums, BLOCK, steps)
+
+    return in_lanes if w.dtype == types.float32 else finish_numbers.py_func
+
+
+@njit(**PLAIN)
+def finish_back(w, steps, through_softplus, gated, ln2):
+    """From the sums over states: du in rows FED, ddelta in rows PULL, dz in rows DZ, and the sums over time."""
+    finish_sums(w, steps, through_softplus, ln2)
     if gated:
         for i in range(steps * BLOCK):
             put(w, DZ * BLOCK + i, get(w, DZ * BLOCK + i) * get(w, Y * BLOCK + i))
@@ -249,6 +283,7 @@ def backward(
     states, groups = A.shape[1], B.shape[2]
     through_softplus, gated, fixed = flags[0], flags[1], flags[2]
     room = part_B.shape[2]  # N rounded up to fours; what is too many has zero weights, and adds nothing
+    tensors = (u, delta, dout, z, du, ddelta, dz)
     w = new_work(room, A)
     bt, ct = np.zeros((TILE, room), A.dtype), np.zeros((TILE, room), A.dtype)
     while True:
@@ -259,30 +294,31 @@ def backward(
         if width < BLOCK:
             w[:] = 0
         w[D_SKIP * BLOCK : (D_BIAS + 1) * BLOCK] = 0
-        load_block(A, fixed_B, fixed_C, skip, bias, d0, width, w)
+        load_block(A, fixed_B, fixed_C, fixed, skip, bias, d0, width, w)
         load_sums(sums, b, d0, width, w)
         for tile in range((end - 1) // TILE, begin // TILE - 1, -1):
             t0 = tile * TILE
             steps = min(TILE, length - t0)
-            load_state(saved[tile], b, d0, width, w, H)
-            load_tile(u, b, t0, d0, steps, width, w, U)
-            load_tile(delta, b, t0, d0, steps, width, w, DT)
-            load_tile(dout, b, t0, d0, steps, width, w, DY)
+            kept_states(saved, tile, b, d0, width, w, H)
+            load_tile(u, b, t0, d0, steps, width, w, U * BLOCK, BLOCK)
+            load_tile(delta, b, t0, d0, steps, width, w, DT * BLOCK, BLOCK)
+            load_tile(dout, b, t0, d0, steps, width, w, DY * BLOCK, BLOCK)
             if gated:
-                load_tile(z, b, t0, d0, steps, width, w, DZ)
+                load_tile(z, b, t0, d0, steps, width, w, DZ * BLOCK, BLOCK)
             load_weights(B, b, t0, g, steps, bt)
             load_weights(C, b, t0, g, steps, ct)
-            for x in (u, delta, dout, z, du, ddelta, dz):
-                ask_for_tile(x, b, t0 - TILE, d0, width)
             prepare_back(w, steps, through_softplus, gated)
-            prepare(w, steps, through_softplus)
+            bounded = prepare(w, steps, through_softplus)
             rows = t0 - begin
-            back_tile(w, steps, bt, ct, states, fixed, part_B[task, rows:], part_C[task, rows:])
+            next_tile = (b, t0 - TILE, d0, TILE, width)
+            back_tile(
+                w, steps, bt, ct, states, fixed, bounded, part_B[task, rows:], part_C[task, rows:], next_tile, tensors
+            )
             finish_back(w, steps, through_softplus, gated, ln2)
-            store_tile(w, FED, du, b, t0, d0, steps, width)
-            store_tile(w, PULL, ddelta, b, t0, d0, steps, width)
+            store_tile(w, FED * BLOCK, BLOCK, du, b, t0, d0, steps, width)
+            store_tile(w, PULL * BLOCK, BLOCK, ddelta, b, t0, d0, steps, width)
             if gated:
-                store_tile(w, DZ, dz, b, t0, d0, steps, width)
+                store_tile(w, DZ * BLOCK, BLOCK, dz, b, t0, d0, steps, width)
         store_sums(w, sums, b, d0, width)
         for d in range(width):
             channel_sums[0, b, d0 + d] += get(w, D_SKIP * BLOCK + d)

@@ -1,12 +1,10 @@
-"""The selective scan and its backward pass in Numba, for one thread; `cpu.py` runs it on several.
+"""The selective scan in Numba, for one thread; `cpu.py` runs it on several, `cpu_backward.py` has its backward pass.
 
-What makes it fast: BLOCK channels go through time together and are the innermost, vectorised loop; all that a step
-touches lies in one array in the first- or second-level cache, so that the compiler knows what overlaps; four states
-are taken at once, so that inputs and outputs are loaded once for the four; exp2 is a polynomial (`cpu_math.py`).
-
-The work array is made of rows of BLOCK numbers. First come TILE rows for each quantity that has one row a step (dt,
-x = dt u, y, ...), then rows for each block, then room for the decays and states that four states go through within a
-tile, then one slot of rows for each state: its A, its h, ... Padding channels hold zeros, which stay zeros.
+What makes it fast: a block of channels goes through time together, LANES of them in one vector; all that a step touches
+lies in the first-level cache; four states are taken at once, so that inputs and outputs are loaded once for the four;
+exp2, softplus and silu are polynomials in vectors (`cpu_vectors.py`), where no number needs a look at its range if a
+look at the whole tile settled that; every line of memory is asked for a tile ahead, one or two lines a step, since the
+processor can wait for a few at a time only.
 """
 
 # mypy: allow-untyped-defs
@@ -16,140 +14,71 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from mambaout_edu.scan.cpu_lanes import BLOCK, LANES, copy_lanes, four_states, four_states_bounded
-from mambaout_edu.scan.cpu_math import claim, exp2, get, prefetch, put, sigmoid, softplus
+from mambaout_edu.scan.cpu_lanes import (
+    BLOCK,
+    four_states,
+    four_states_bounded,
+    one_state,
+    one_state_bounded,
+    one_state_own,
+)
+from mambaout_edu.scan.cpu_math import claim, exp2, get, put, sigmoid, softplus
+from mambaout_edu.scan.cpu_tiles import PLAIN, ask_for_tile, load_tile, load_weights, places, store_tile
+from mambaout_edu.scan.cpu_vectors import LANES, gate_lanes, prepare_lanes, prepare_lanes_softplus
+from mambaout_edu.scan.cpu_work import (
+    A_,
+    B_,
+    BIAS,
+    C_,
+    DT,
+    FASTEST,
+    SKIP,
+    SLOT,
+    STATES,
+    TILE,
+    H,
+    U,
+    X,
+    Y,
+    block_of,
+    keep_states,
+    load_block,
+    load_state,
+    new_work,
+    no_state,
+    store_state,
+)
 
-__all__ = ["BLOCK", "TILE", "forward"]
-
-TILE = 32  # steps from one saved state to the next
-
-# Rows of the work array: TILE for a quantity of the steps, ...
-DT, X, Y, U, DY, DZ, FED, PULL, SLOPE, PER_BLOCK = (TILE * i for i in range(10))
-# ... one for a quantity of the block, ...
-SKIP, BIAS, D_SKIP, D_BIAS, LEAST, MOST = range(PER_BLOCK, PER_BLOCK + 6)
-# ... for four states their decays and the states themselves, one more than steps, ...
-DECAYS = PER_BLOCK + 6
-PAST = DECAYS + 4 * TILE
-STATES = PAST + 4 * (TILE + 1)
-# ... and SLOT rows for each state.
-A_, B_, C_, H, G, DA, DB, DC, SLOT = range(9)
-
-PLAIN = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True}
-SUMS = {"fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy", "nogil": True}  # sums over channels
-
-
-@njit(**PLAIN)
-def new_work(states, like):
-    """A work array of zeros that starts at a whole cache line."""
-    size = (STATES + states * SLOT) * BLOCK
-    whole = np.zeros(size + 16, like.dtype)
-    skip = (-whole.ctypes.data % 64) // whole.itemsize
-    return whole[skip : skip + size]
-
-
-@njit(**PLAIN)
-def places(array, b, t0, d0):
-    """Return the place of array[b, t0, d0], and how far apart steps and channels are, counted in numbers."""
-    size = array.itemsize
-    over_time, over_channels = array.strides[1] // size, array.strides[2] // size
-    return b * (array.strides[0] // size) + t0 * over_time + d0 * over_channels, over_time, over_channels
-
-
-@njit(**PLAIN)
-def load_tile(source, b, t0, d0, steps, width, w, row):
-    """Copy source[b, t0:t0+steps, d0:d0+width] into rows, whichever of its axes is contiguous."""
-    first, over_time, over_channels = places(source, b, t0, d0)
-    if over_channels == 1 and width == BLOCK:
-        for t in range(steps):
-            for d in range(0, BLOCK, LANES):
-                copy_lanes(w, (row + t) * BLOCK + d, source, first + t * over_time + d)
-    elif over_channels == 1:
-        for t in range(steps):
-            for d in range(width):
-                put(w, (row + t) * BLOCK + d, get(source, first + t * over_time + d))
-    else:
-        for d in range(width):
-            for t in range(steps):
-                put(w, (row + t) * BLOCK + d, get(source, first + t * over_time + d * over_channels))
+__all__ = ["BLOCK", "PLAIN", "TILE", "forward"]
 
 
-@njit(**PLAIN)
-def store_tile(w, row, target, b, t0, d0, steps, width):
-    """The way back of `load_tile`."""
-    first, over_time, over_channels = places(target, b, t0, d0)
-    if over_channels == 1 and width == BLOCK:
-        for t in range(steps):
-            for d in range(0, BLOCK, LANES):
-                copy_lanes(target, first + t * over_time + d, w, (row + t) * BLOCK + d)
-    elif over_channels == 1:
-        for t in range(steps):
-            for d in range(width):
-                put(target, first + t * over_time + d, get(w, (row + t) * BLOCK + d))
-    else:
-        for d in range(width):
-            for t in range(steps):
-                put(target, first + t * over_time + d * over_channels, get(w, (row + t) * BLOCK + d))
-
-
-@njit(**PLAIN)
-def ask_for_tile(source, b, t0, d0, width):
-    """Prefetch the cache lines of a tile, if it is a whole one."""
-    if t0 < 0 or t0 + TILE > source.shape[1]:
-        return
-    first, over_time, over_channels = places(source, b, t0, d0)
-    line = 64 // source.itemsize
-    if over_channels == 1:
-        for t in range(TILE):
-            for d in range(0, width, line):
-                prefetch(source, first + t * over_time + d)
-    else:
-        for d in range(width):
-            for t in range(0, TILE, line):
-                prefetch(source, first + t * over_time + d * over_channels)
-
-
-@njit(**PLAIN)
-def load_weights(source, b, t0, g, steps, into):
-    """Copy B or C of a chunk, [steps, N], so that a step's numbers lie together."""
-    part = source[b, t0 : t0 + steps, g]
-    for t in range(steps):
-        for n in range(part.shape[1]):
-            into[t, n] = part[t, n]
-
-
-@njit(**PLAIN)
-def load_block(A, fixed_B, fixed_C, skip, bias, d0, width, w):
-    """Fill the rows that stay the same through time."""
-    for n in range(A.shape[1]):
-        base = (STATES + n * SLOT) * BLOCK
-        for d in range(width):
-            put(w, base + A_ * BLOCK + d, A[d0 + d, n])
-            put(w, base + B_ * BLOCK + d, fixed_B[d0 + d, n])
-            put(w, base + C_ * BLOCK + d, fixed_C[d0 + d, n])
-    for d in range(width):
-        put(w, SKIP * BLOCK + d, skip[d0 + d])
-        put(w, BIAS * BLOCK + d, bias[d0 + d])
-
-
-@njit(**PLAIN)
-def load_state(source, b, d0, width, w, row):
-    for n in range(source.shape[2]):
-        base = (STATES + n * SLOT + row) * BLOCK
-        for d in range(width):
-            put(w, base + d, source[b, d0 + d, n])
-
-
-@njit(**PLAIN)
-def store_state(w, row, target, b, d0, width):
-    for n in range(target.shape[2]):
-        base = (STATES + n * SLOT + row) * BLOCK
-        for d in range(width):
-            target[b, d0 + d, n] = get(w, base + d)
-
-
-@njit(**PLAIN)
 def prepare(w, steps, through_softplus):
-    """From u and raw delta, in rows U and DT: dt, x = dt u, y = D u."""
+    """From u and raw delta, in rows U and DT: dt, x = dt u, y = D u; return whether no decay leaves exp2's range."""
+
+
+@overload(prepare, jit_options=PLAIN)
+def _prepare(w, steps, through_softplus):
+    def in_lanes(w, steps, through_softplus):
+        bounded = True
+        for d in range(0, BLOCK, LANES):
+            to = (DT * BLOCK + d, X * BLOCK + d, Y * BLOCK + d, BLOCK, SKIP * BLOCK + d, BIAS * BLOCK + d)
+            given = (FASTEST * BLOCK + d, w, U * BLOCK + d, BLOCK, w, DT * BLOCK + d, BLOCK, steps)
+            if through_softplus:
+                bounded &= prepare_lanes_softplus(w, *to, *given)
+            else:
+                bounded &= prepare_lanes(w, *to, *given)
+        return bounded
+
+    def one_by_one(w, steps, through_softplus):
+        prepare_numbers(w, steps, through_softplus)
+        return False
+
+    return in_lanes if w.dtype == types.float32 else one_by_one
+
+
+@njit(**PLAIN)
+def prepare_numbers(w, steps, through_softplus):
+    """`prepare` in any dtype."""
     if through_softplus:
         for t in range(steps):
             for d in range(BLOCK):
@@ -183,88 +112,113 @@ def run_one(w, steps, bt, ct, n):
             put(w, Y * BLOCK + i, get(w, Y * BLOCK + i) + v * (c * get(w, s + C_ * BLOCK + d)))
 
 
-def run_four(w, steps, bt, ct, n, bounded):
-    """Take the states n ... n + 3 through a tile."""
-
-
-@overload(run_four, jit_options=PLAIN)
-def _run_four(w, steps, bt, ct, n, bounded):
-    def in_lanes(w, steps, bt, ct, n, bounded):
-        s, states = (STATES + n * SLOT) * BLOCK, bt.shape[1]
-        dt, x, y, a, h, slot = DT * BLOCK, X * BLOCK, Y * BLOCK, s + A_ * BLOCK, s + H * BLOCK, SLOT * BLOCK
-        for d in range(0, BLOCK, LANES):
-            if bounded:
-                four_states_bounded(w, bt, ct, dt + d, x + d, y + d, a + d, h + d, slot, n, states, steps, BLOCK)
-            else:
-                four_states(w, bt, ct, dt + d, x + d, y + d, a + d, h + d, slot, n, states, steps, BLOCK)
-
-    def one_by_one(w, steps, bt, ct, n, bounded):
-        for j in range(n, n + 4):
-            run_one(w, steps, bt, ct, j)
-
-    return in_lanes if w.dtype == types.float32 else one_by_one
-
-
 @njit(**PLAIN)
-def fastest_decay(A, d0, width):
-    """Return the most negative A of a block, or 1 if some A is positive."""
-    part = A[d0 : d0 + width]
-    return A.dtype.type(1) if part.max() > 0 else part.min()
-
-
-@njit(**PLAIN)
-def is_bounded(w, steps, fastest):
-    """Whether no decay of a tile can leave the range of float32's exponent, so that exp2 need not look."""
-    for d in range(BLOCK):
-        put(w, LEAST * BLOCK + d, get(w, DT * BLOCK + d))
-        put(w, MOST * BLOCK + d, get(w, DT * BLOCK + d))
-    for t in range(1, steps):
-        for d in range(BLOCK):
-            dt, least, most = get(w, (DT + t) * BLOCK + d), get(w, LEAST * BLOCK + d), get(w, MOST * BLOCK + d)
-            put(w, LEAST * BLOCK + d, dt if dt < least else least)
-            put(w, MOST * BLOCK + d, dt if dt > most else most)
-    least, most = get(w, LEAST * BLOCK), get(w, MOST * BLOCK)
-    for d in range(BLOCK):
-        least, most = min(least, get(w, LEAST * BLOCK + d)), max(most, get(w, MOST * BLOCK + d))
-    return fastest <= 0 and least >= 0 and most * fastest >= -126
-
-
-@njit(**PLAIN)
-def run_tile(w, steps, bt, ct, states, fixed, fastest):
-    """Take all states through the steps of a tile."""
-    whole = 0 if fixed else states // 4 * 4
-    bounded = whole > 0 and is_bounded(w, steps, fastest)
-    for n in range(0, whole, 4):
-        run_four(w, steps, bt, ct, n, bounded)
-    for n in range(whole, states):
-        run_one(w, steps, bt, ct, n)
-
-
-@njit(**PLAIN)
-def gate_tile(w, steps):
+def gate(w, steps):
     """Multiply y by silu(z), with z in the rows of U."""
     for i in range(steps * BLOCK):
         z = get(w, U * BLOCK + i)
         put(w, Y * BLOCK + i, get(w, Y * BLOCK + i) * (z * sigmoid(z)))
 
 
+# In float32 a tile goes LANES channels at a time, so that it stays in the first-level cache: these are the places of
+# its quantities, one vector a step.
+LANES_DT, LANES_X, LANES_Y, LANES_U, LANES_DELTA = (TILE * LANES * i for i in range(5))
+
+
 @njit(**PLAIN)
-def block_of(task, channels, groups):
-    """Return batch entry, group, first channel and number of channels of a task."""
-    each = channels // groups
-    blocks = (each + BLOCK - 1) // BLOCK
-    b, rest = divmod(task, groups * blocks)
-    g, block = divmod(rest, blocks)
-    d0 = g * each + block * BLOCK
-    return b, g, d0, min(BLOCK, (g + 1) * each - d0)
+def prepare_tile(w, u, delta, b, t0, d0, d, steps, width, through_softplus):
+    """Write dt, x and y of the LANES channels from d0 + d on; return whether no decay leaves exp2's range."""
+    u_from, u_row, u_column = places(u, b, t0, d0 + d)
+    delta_from, delta_row, delta_column = places(delta, b, t0, d0 + d)
+    to = (LANES_DT, LANES_X, LANES_Y, LANES, SKIP * BLOCK + d, BIAS * BLOCK + d, FASTEST * BLOCK + d)
+    if width == LANES and u_column == 1 and delta_column == 1:
+        if through_softplus:
+            return prepare_lanes_softplus(w, *to, u, u_from, u_row, delta, delta_from, delta_row, steps)
+        return prepare_lanes(w, *to, u, u_from, u_row, delta, delta_from, delta_row, steps)
+    ask_for_tile(u, b, t0 + TILE, d0 + d, TILE, width)
+    ask_for_tile(delta, b, t0 + TILE, d0 + d, TILE, width)
+    load_tile(u, b, t0, d0 + d, steps, width, w, LANES_U, LANES)
+    load_tile(delta, b, t0, d0 + d, steps, width, w, LANES_DELTA, LANES)
+    if through_softplus:
+        return prepare_lanes_softplus(w, *to, w, LANES_U, LANES, w, LANES_DELTA, LANES, steps)
+    return prepare_lanes(w, *to, w, LANES_U, LANES, w, LANES_DELTA, LANES, steps)
+
+
+@njit(**PLAIN)
+def run_states(w, d, steps, bt, ct, states, fixed, bounded):
+    """Take all states of LANES channels through the steps of a tile."""
+    slot, columns = SLOT * BLOCK, bt.shape[1]
+    whole = 0 if fixed else states // 4 * 4
+    for n in range(0, whole, 4):
+        s = (STATES + n * SLOT) * BLOCK + d
+        rows = (LANES_DT, LANES_X, LANES_Y, s + A_ * BLOCK, s + H * BLOCK, slot, n, columns, steps, LANES)
+        if bounded:
+            four_states_bounded(w, bt, ct, *rows)
+        else:
+            four_states(w, bt, ct, *rows)
+    for n in range(whole, states):
+        s = (STATES + n * SLOT) * BLOCK + d
+        rows = (LANES_DT, LANES_X, LANES_Y, s + A_ * BLOCK, s + H * BLOCK, slot, n, columns, steps, LANES)
+        if fixed:
+            one_state_own(w, bt, ct, *rows, s + B_ * BLOCK, s + C_ * BLOCK)
+        elif bounded:
+            one_state_bounded(w, bt, ct, *rows)
+        else:
+            one_state(w, bt, ct, *rows)
+
+
+@njit(**PLAIN)
+def finish_tile(w, z, out, b, t0, d0, steps, width, gated):
+    """Write y, times silu(z) if gated, to out."""
+    to, to_row, to_column = places(out, b, t0, d0)
+    z_from, z_row, z_column = places(z, b, t0, d0)
+    if gated and width == LANES and to_column == 1 and z_column == 1:
+        gate_lanes(out, to, to_row, z, z_from, z_row, w, LANES_Y, LANES, steps)
+        return
+    ask_for_tile(out, b, t0 + TILE, d0, TILE, width)
+    if gated:
+        ask_for_tile(z, b, t0 + TILE, d0, TILE, width)
+        load_tile(z, b, t0, d0, steps, width, w, LANES_U, LANES)
+        gate_lanes(w, LANES_Y, LANES, w, LANES_U, LANES, w, LANES_Y, LANES, steps)
+    store_tile(w, LANES_Y, LANES, out, b, t0, d0, steps, width)
+
+
+def run_tile(w, u, delta, z, out, b, t0, d0, steps, width, bt, ct, states, flags):
+    """Take a block through the steps of a tile, from inputs to outputs."""
+
+
+@overload(run_tile, jit_options=PLAIN)
+def _run_tile(w, u, delta, z, out, b, t0, d0, steps, width, bt, ct, states, flags):
+    def in_lanes(w, u, delta, z, out, b, t0, d0, steps, width, bt, ct, states, flags):
+        for d in range(0, width, LANES):
+            lanes = min(LANES, width - d)
+            bounded = prepare_tile(w, u, delta, b, t0, d0, d, steps, lanes, flags[0])
+            run_states(w, d, steps, bt, ct, states, flags[2], bounded)
+            finish_tile(w, z, out, b, t0, d0 + d, steps, lanes, flags[1])
+
+    def one_by_one(w, u, delta, z, out, b, t0, d0, steps, width, bt, ct, states, flags):
+        load_tile(u, b, t0, d0, steps, width, w, U * BLOCK, BLOCK)
+        load_tile(delta, b, t0, d0, steps, width, w, DT * BLOCK, BLOCK)
+        prepare(w, steps, flags[0])
+        for n in range(states):
+            run_one(w, steps, bt, ct, n)
+        if flags[1]:
+            load_tile(z, b, t0, d0, steps, width, w, U * BLOCK, BLOCK)
+            gate(w, steps)
+        store_tile(w, Y * BLOCK, BLOCK, out, b, t0, d0, steps, width)
+
+    return in_lanes if w.dtype == types.float32 else one_by_one
 
 
 @njit(**PLAIN)
 def forward(counter, tasks, flags, u, delta, A, B, C, fixed_B, fixed_C, skip, z, bias, start, out, last, saved):
-    """Take tasks (a batch entry and a block of channels) until none is left."""
+    """Take tasks (a batch entry and a block of channels) until none is left.
+
+    `flags` tell: steps through softplus, gate, weights B or C of channels, whether to save, whether `start` counts.
+    """
     length, channels = u.shape[1], u.shape[2]
     states, groups = A.shape[1], B.shape[2]
-    through_softplus, gated, fixed, save = flags[0], flags[1], flags[2], flags[3]
+    fixed, save, started = flags[2], flags[3], flags[4]
     w = new_work(states, A)
     bt, ct = np.empty((TILE, states), A.dtype), np.empty((TILE, states), A.dtype)
     while True:
@@ -274,23 +228,16 @@ def forward(counter, tasks, flags, u, delta, A, B, C, fixed_B, fixed_C, skip, z,
         b, g, d0, width = block_of(task, channels, groups)
         if width < BLOCK:
             w[:] = 0  # what an earlier block left in the padding
-        load_block(A, fixed_B, fixed_C, skip, bias, d0, width, w)
-        fastest = fastest_decay(A, d0, width)
-        load_state(start, b, d0, width, w, H)
+        load_block(A, fixed_B, fixed_C, fixed, skip, bias, d0, width, w)
+        if started:
+            load_state(start, b, d0, width, w, H)
+        else:
+            no_state(w, H, states)
         for t0 in range(0, length, TILE):
             steps = min(TILE, length - t0)
             if save:
-                store_state(w, H, saved[t0 // TILE], b, d0, width)
-            load_tile(u, b, t0, d0, steps, width, w, U)
-            load_tile(delta, b, t0, d0, steps, width, w, DT)
+                keep_states(w, H, saved, t0 // TILE, b, d0, width)
             load_weights(B, b, t0, g, steps, bt)
             load_weights(C, b, t0, g, steps, ct)
-            for x in (u, delta, out, z):
-                ask_for_tile(x, b, t0 + TILE, d0, width)
-            prepare(w, steps, through_softplus)
-            run_tile(w, steps, bt, ct, states, fixed, fastest)
-            if gated:
-                load_tile(z, b, t0, d0, steps, width, w, U)
-                gate_tile(w, steps)
-            store_tile(w, Y, out, b, t0, d0, steps, width)
+            run_tile(w, u, delta, z, out, b, t0, d0, steps, width, bt, ct, states, flags)
         store_state(w, H, last, b, d0, width)

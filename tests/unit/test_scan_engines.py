@@ -138,6 +138,20 @@ def test_outputs_and_gradients_against_float64(engine, case):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
+    "case", [Case(), Case(length=70, channels=40, state=16, layout="bld"), Case(state=1, gate=False)]
+)
+def test_float64_equals_the_reference(engine, case):
+    tensors = arguments(case, torch.float64)
+    out, last, gradients = run(tensors, case, engine)
+    true_out, true_last, true_gradients = run(tensors, case, "reference")
+    assert out.dtype == last.dtype == torch.float64
+    assert distance(out, true_out) < 1e-12
+    assert distance(last, true_last) < 1e-12
+    assert all(distance(gradient, true_gradients[name]) < 1e-10 for name, gradient in gradients.items())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
     "case", [Case(), Case(state=5, groups=2, length=34), Case(fixed_b=True, fixed_c=True, gate=False)]
 )
 def test_gradcheck_in_float64(engine, case):

@@ -231,7 +231,7 @@ BAD = {
     "delta must be real": {"delta": torch.zeros(2, 5, 40, dtype=torch.complex64)},
     "C is on meta, u on cpu": {"C": torch.zeros(2, 3, 40, device="meta")},
     "layout must be 'bdl' .* got 'ldb'": {"layout": "ldb"},
-    "unknown engine 'fast'; the engines are 'auto', 'cpu'": {"engine": "fast"},
+    "unknown engine 'fast'; the engines are 'auto', 'gpu', 'cpu'": {"engine": "fast"},
     "engine 'mamba_ssm' cannot run here: its kernel is for CUDA": {"engine": "mamba_ssm"},
 }
 

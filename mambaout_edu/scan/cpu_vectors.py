@@ -1,0 +1,231 @@
+"""Vectors of LANES numbers in LLVM's own terms: what the float32 kernels are built from.
+
+Written out, so that no loop depends on whether the compiler sees that it may be vectorised. LLVM splits the vectors for
+processors whose registers are shorter.
+"""
+
+# mypy: allow-untyped-defs
+# Numba finds the types of these functions from the signature in `cpu.py`.
+
+import math
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+__all__ = ["LANES", "copy_lanes", "gate_lanes", "prepare_lanes", "prepare_lanes_softplus", "transpose_lanes"]
+
+LANES = 16
+FLOAT, WORD = ir.FloatType(), ir.IntType(32)
+VECTOR, WORDS = ir.VectorType(FLOAT, LANES), ir.VectorType(WORD, LANES)
+# The same fits as in cpu_math, highest power first: 2**f on [-0.5, 0.5], and log(1 + e) / s in s**2, s = e / (2 + e).
+POWERS = (
+    1.326472731307149e-3,
+    9.671512991189957e-3,
+    5.550733581185341e-2,
+    2.4022242426872253e-1,
+    6.931470036506653e-1,
+    1.0,
+)
+LOG_POWERS = (2.817835807800293e-1, 2.796059846878052e-1, 4.0024909377098083e-1, 6.666631698608398e-1, 2.0)
+AHEAD = 32  # steps from a prefetch to its use
+ROUNDER = 12582912.0  # 1.5 * 2**23
+
+
+def same(value, vector=VECTOR):
+    return ir.Constant(vector, [value] * LANES)
+
+
+def splat(builder, scalar):
+    one = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), scalar, ir.Constant(WORD, 0))
+    return builder.shuffle_vector(one, ir.Constant(VECTOR, ir.Undefined), ir.Constant(WORDS, [0] * LANES))
+
+
+def multiply_add(builder, a, b, c):
+    """Return a b + c, fused where the processor can."""
+    return builder.fadd(builder.fmul(a, b, flags=["contract"]), c, flags=["contract"])
+
+
+def polynomial(builder, powers, x):
+    total = same(powers[0])
+    for power in powers[1:]:
+        total = multiply_add(builder, total, x, same(power))
+    return total
+
+
+def limited(builder, x, sign, limit):
+    """Return x where it is not `sign` (< or >) the limit, which NaN never is."""
+    return builder.select(builder.fcmp_ordered(sign, x, same(limit)), same(limit), x)
+
+
+def exp2(builder, x, bounded):
+    """2**x; `bounded` promises that x is in [-126, 127]."""
+    if not bounded:
+        x = limited(builder, limited(builder, x, "<", -127.0), ">", 128.0)  # to 0 and to infinity
+    shifted = builder.fadd(x, same(ROUNDER))
+    f = builder.fsub(x, builder.fsub(shifted, same(ROUNDER)))
+    exponent = builder.shl(builder.bitcast(shifted, WORDS), same(23, WORDS))
+    return builder.bitcast(builder.add(builder.bitcast(polynomial(builder, POWERS, f), WORDS), exponent), VECTOR)
+
+
+def softplus(builder, x):
+    size = builder.bitcast(builder.and_(builder.bitcast(x, WORDS), same(0x7FFFFFFF, WORDS)), VECTOR)
+    e = exp2(builder, limited(builder, builder.fmul(size, same(-math.log2(math.e))), "<", -126.0), bounded=True)
+    s = builder.fdiv(e, builder.fadd(e, same(2.0)))
+    log = polynomial(builder, LOG_POWERS, builder.fmul(s, s))
+    return multiply_add(builder, log, s, limited(builder, x, "<", 0.0))
+
+
+def silu(builder, z):
+    e = exp2(builder, builder.fmul(z, same(-math.log2(math.e))), bounded=False)
+    return builder.fdiv(z, builder.fadd(e, same(1.0)))
+
+
+def data_of(context, builder, signature, args, k):
+    return context.make_array(signature.args[k])(context, builder, args[k]).data
+
+
+def lanes_at(builder, data, i, vector=VECTOR):
+    """Return a pointer to LANES numbers from place i on."""
+    return builder.bitcast(builder.gep(data, [i], inbounds=True), vector.as_pointer())
+
+
+def ask_for(builder, pointer):
+    """Prefetch the cache line that a pointer points into, to be read from the second level."""
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), WORD, WORD, WORD])
+    call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    place = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    builder.call(call, [place, *(ir.Constant(WORD, v) for v in (0, 2, 1))])
+
+
+@intrinsic
+def copy_lanes(typingctx, target, i, source, j):
+    """Copy LANES numbers from place j of one array to place i of another."""
+
+    def codegen(context, builder, signature, args):
+        vector = ir.VectorType(context.get_data_type(target.dtype), LANES)
+        size = target.dtype.bitwidth // 8
+        to, start = (data_of(context, builder, signature, args, k) for k in (0, 2))
+        numbers = builder.load(lanes_at(builder, start, args[3], vector), align=size)
+        builder.store(numbers, lanes_at(builder, to, args[1], vector), align=size)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, source, types.intp), codegen
+
+
+@intrinsic
+def transpose_lanes(typingctx, target, i, target_row, source, j, source_row):
+    """Copy LANES x LANES numbers, `source_row` from row to row at place j, to columns at place i of the target."""
+
+    def codegen(context, builder, signature, args):
+        vector = ir.VectorType(context.get_data_type(target.dtype), LANES)
+        size = target.dtype.bitwidth // 8
+        to, start = (data_of(context, builder, signature, args, k) for k in (0, 3))
+
+        def place(data, first, row, k):
+            return lanes_at(builder, data, builder.add(first, builder.mul(row, ir.Constant(row.type, k))), vector)
+
+        rows = [builder.load(place(start, args[4], args[5], k), align=size) for k in range(LANES)]
+        half = LANES // 2
+        while half:  # swap the off-diagonal halves of ever smaller squares
+            for k in range(LANES):
+                if not k & half:
+                    rows[k], rows[k + half] = _swap_halves(builder, rows[k], rows[k + half], half)
+            half //= 2
+        for k, row in enumerate(rows):
+            builder.store(row, place(to, args[1], args[2], k), align=size)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, types.intp, source, types.intp, types.intp), codegen
+
+
+def _swap_halves(builder, a, b, half):
+    upper = [LANES + k - half if k & half else k for k in range(LANES)]
+    lower = [LANES + k if k & half else k + half for k in range(LANES)]
+    return tuple(builder.shuffle_vector(a, b, ir.Constant(WORDS, order)) for order in (upper, lower))
+
+
+def _prepare(through_softplus):
+    def codegen(context, builder, signature, args):
+        w, u, delta = (data_of(context, builder, signature, args, k) for k in (0, 8, 11))
+        dt_to, x_to, y_to, row, skip, bias, fastest = args[1:8]
+        (u_from, u_row), (delta_from, delta_row), steps = args[9:11], args[12:14], args[14]
+        gain, shift, fast = (builder.load(lanes_at(builder, w, place), align=4) for place in (skip, bias, fastest))
+        least, most = (cgutils.alloca_once_value(builder, same(v)) for v in (math.inf, -math.inf))
+        with cgutils.for_range(builder, steps, intp=steps.type) as loop:
+
+            def at(data, first, distance, ahead=0):
+                t = builder.add(loop.index, ir.Constant(steps.type, ahead))
+                return lanes_at(builder, data, builder.add(first, builder.mul(t, distance)))
+
+            if signature.args[8].ndim > 1:
+                ask_for(builder, at(u, u_from, u_row, AHEAD))
+                ask_for(builder, at(delta, delta_from, delta_row, AHEAD))
+            fed = builder.load(at(u, u_from, u_row), align=4)
+            step = builder.fadd(builder.load(at(delta, delta_from, delta_row), align=4), shift)
+            step = softplus(builder, step) if through_softplus else step
+            for value, to in ((step, dt_to), (builder.fmul(step, fed), x_to), (builder.fmul(gain, fed), y_to)):
+                builder.store(value, at(w, to, row), align=4)
+            for sign, seen in (("<", least), (">", most)):
+                old = builder.load(seen)
+                builder.store(builder.select(builder.fcmp_ordered(sign, step, old), step, old), seen)
+        largest = builder.fmul(builder.load(most), fast)
+        inside = builder.fcmp_ordered(">=", builder.load(least), same(0.0))
+        inside = builder.and_(inside, builder.fcmp_ordered("<=", fast, same(0.0)))
+        inside = builder.and_(inside, builder.fcmp_ordered(">=", largest, same(-126.0)))
+        bits = ir.IntType(LANES)
+        return builder.icmp_unsigned("==", builder.bitcast(inside, bits), ir.Constant(bits, 2**LANES - 1))
+
+    return codegen
+
+
+def _prepare_signature(w, u, delta):
+    place = types.intp
+    return types.boolean(w, *(place,) * 7, u, place, place, delta, place, place, place)
+
+
+@intrinsic
+def prepare_lanes(
+    typingctx, w, dt, x, y, row, skip, bias, fastest, u, u_from, u_row, delta, delta_from, delta_row, steps
+):
+    """From u and raw delta write dt = delta + bias, x = dt u, y = D u for LANES channels, `row` from step to step.
+
+    All but the arrays w, u and delta are places in them, or distances between steps. Returns whether no decay dt A
+    (in units of log 2) can leave the range of float32's exponent, so that exp2 need not look; `fastest` is the place
+    of the channels' most negative A, positive where some A is.
+    """
+    return _prepare_signature(w, u, delta), _prepare(through_softplus=False)
+
+
+@intrinsic
+def prepare_lanes_softplus(
+    typingctx, w, dt, x, y, row, skip, bias, fastest, u, u_from, u_row, delta, delta_from, delta_row, steps
+):
+    """`prepare_lanes` with dt = softplus(delta + bias)."""
+    return _prepare_signature(w, u, delta), _prepare(through_softplus=True)
+
+
+@intrinsic
+def gate_lanes(typingctx, out, out_from, out_row, z, z_from, z_row, w, y, row, steps):
+    """Write y silu(z) of LANES channels to `out`, which may be w."""
+
+    def codegen(context, builder, signature, args):
+        out, z, w = (data_of(context, builder, signature, args, k) for k in (0, 3, 6))
+        steps = args[9]
+        with cgutils.for_range(builder, steps, intp=steps.type) as loop:
+
+            def at(data, first, distance, ahead=0):
+                t = builder.add(loop.index, ir.Constant(steps.type, ahead))
+                return lanes_at(builder, data, builder.add(first, builder.mul(t, distance)))
+
+            if signature.args[3].ndim > 1:
+                ask_for(builder, at(z, args[4], args[5], AHEAD))
+                ask_for(builder, at(out, args[1], args[2], AHEAD))
+            gate = silu(builder, builder.load(at(z, args[4], args[5]), align=4))
+            y = builder.load(at(w, args[7], args[8]), align=4)
+            builder.store(builder.fmul(y, gate), at(out, args[1], args[2]), align=4)
+        return context.get_dummy_value()
+
+    place = types.intp
+    return types.void(out, place, place, z, place, place, w, place, place, place), codegen
