@@ -126,8 +126,8 @@ def explain(u: Tensor, A: Tensor, engine: str = "auto") -> str:
 
     Examples
     --------
-    >>> print(explain(torch.zeros(1, 8, 4), -torch.ones(8, 2)))
-    engine 'cpu' (Numba, state in cache, on all threads of torch): the first that can run with real A on 'cpu'
+    >>> print(explain(torch.zeros(1, 8, 4), -torch.ones(8, 2)))  # doctest: +ELLIPSIS
+    engine 'cpu' (Numba, state in cache, on all threads of torch): the first that can run with real A on 'cpu'...
     """
     device, complex_system = u.device.type, A.is_complex()
     name = choose(engine, device, complex_system)

@@ -27,7 +27,9 @@ def lesson(*exercise_ids: str) -> nbformat.NotebookNode:
     """Build a small lesson: prose, an import with a stored output, then each exercise with its check."""
     cells = [
         new_markdown_cell("# A lesson"),
-        new_code_cell("import torch", execution_count=1, outputs=[new_output("stream", text="old\n")]),
+        new_code_cell(
+            "import numpy as np\nimport torch", execution_count=1, outputs=[new_output("stream", text="old\n")]
+        ),
     ]
     for exercise_id in exercise_ids:
         exercise = get(exercise_id)
@@ -111,11 +113,12 @@ def test_outputs_are_cleared_and_the_rest_is_kept() -> None:
 
 @pytest.mark.parametrize("exercise_id", list(registry()))
 def test_the_solution_region_solves_the_exercise_and_keeps_the_stub_around_it(exercise_id: str) -> None:
+    import numpy as np
     import torch
 
     from mambaout_edu.learn.checks import check
 
-    exercise, names = get(exercise_id), {"torch": torch}
+    exercise, names = get(exercise_id), {"np": np, "torch": torch}  # what the lessons import
     exec(solved(exercise), names)
     assert check(exercise_id, names[exercise.function]).passed
     assert solved(exercise).startswith(exercise.stub.rpartition("    return ...")[0])
