@@ -89,19 +89,16 @@ class Journal:
 
 
 def _append_line(path: Path, line: bytes) -> None:
-    with path.open("ab") as file:
+    # All through one open file: a reset of another process may move it away meanwhile, and the line goes along.
+    with path.open("a+b") as file:
         # An earlier write of this process may have stopped half-way (a full disk): start on a fresh line.
-        if file.tell() and not _ends_with_newline(path):
-            line = b"\n" + line
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
 
 
 def journals(place: Path) -> list[Path]:
