@@ -1,5 +1,6 @@
 """What a selective scan may be called with: every shape, dtype and device is checked, and refused in words."""
 
+import math
 import warnings
 from collections.abc import Mapping
 
@@ -125,15 +126,15 @@ def check_values(tensors: Mapping[str, Tensor | None]) -> None:
 
 def warn_of_values(A: Tensor, last_state: Tensor | None = None, *, stacklevel: int = 3) -> None:
     """Warn of a positive A, with which states grow without end, and of a state that is no longer finite."""
-    growing = A.real if A.is_complex() else A
-    if bool((growing > 0).any()):
+    largest = (A.real if A.is_complex() else A).detach().max().item()
+    if largest > 0:
         warnings.warn(
-            f"A has positive entries (largest {growing.max().item():g}): those states grow at every step. "
+            f"A has positive entries (largest {largest:g}): those states grow at every step. "
             "Mamba uses A = -exp(A_log).",
             RuntimeWarning,
             stacklevel=stacklevel,
         )
-    if last_state is not None and not bool(torch.isfinite(last_state).all()):
+    if last_state is not None and not _is_finite(last_state):
         warnings.warn(
             "the last state is not finite: an input was NaN or infinite, or the state grew (A or a step has the "
             "wrong sign). "
@@ -141,3 +142,9 @@ def warn_of_values(A: Tensor, last_state: Tensor | None = None, *, stacklevel: i
             RuntimeWarning,
             stacklevel=stacklevel,
         )
+
+
+def _is_finite(x: Tensor) -> bool:
+    """Whether no number is NaN or infinite, in one pass: both extremes are NaN if any number is."""
+    least, most = torch.aminmax(torch.view_as_real(x.detach()) if x.is_complex() else x.detach())
+    return math.isfinite(least.item()) and math.isfinite(most.item())

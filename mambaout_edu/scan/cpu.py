@@ -21,7 +21,17 @@ from numba import njit, types
 from numba.core.caching import FunctionCache
 from torch import Tensor
 
-from mambaout_edu.scan import cpu_backward, cpu_kernels, cpu_lanes, cpu_math, cpu_tiles, cpu_vectors, cpu_work
+from mambaout_edu.scan import (
+    cpu_backward,
+    cpu_backward_numbers,
+    cpu_kernels,
+    cpu_lanes,
+    cpu_lanes_back,
+    cpu_math,
+    cpu_tiles,
+    cpu_vectors,
+    cpu_work,
+)
 from mambaout_edu.scan.cpu_lanes import BLOCK
 from mambaout_edu.scan.cpu_threads import run_on_threads
 from mambaout_edu.scan.cpu_tiles import PLAIN
@@ -31,6 +41,8 @@ from mambaout_edu.scan.reference import state_dtype
 __all__ = ["backward", "forward", "saved_shape"]
 
 SEGMENT = 16 * TILE  # steps of a backward pass between two summations
+KERNELS = (cpu_kernels, cpu_lanes, cpu_backward, cpu_backward_numbers, cpu_lanes_back)
+SOURCES = (*KERNELS, cpu_math, cpu_tiles, cpu_vectors, cpu_work)
 _compiling = threading.Lock()
 
 
@@ -98,8 +110,7 @@ def backward(
         sums[0] = grad_last
     channel_sums = u.new_zeros((2, batch, channels), dtype=dtype)  # dD, dbias
     varying = [torch.empty_like(x, dtype=dtype) if x.ndim == 4 else None for x in (B, C)]
-    room = math.ceil(state / 4) * 4  # the kernel takes states in fours
-    parts = [u.new_empty((inputs.tasks, min(length, SEGMENT), room), dtype=dtype) for _ in range(2)]
+    parts = [u.new_empty((inputs.tasks, min(length, SEGMENT), state), dtype=dtype) for _ in range(2)]
     arrays = _numpy((saved, grad_out.to(dtype), du, ddelta, dz, sums, channel_sums, *parts))
     flags = (delta_softplus, z is not None, inputs.fixed)
     ln2 = (np.float64 if dtype == torch.float64 else np.float32)(math.log(2))
@@ -156,12 +167,12 @@ def _numpy(tensors: Any) -> list[np.ndarray]:
 
 
 def _add_blocks(gradient: Tensor, parts: Tensor) -> None:
-    """Sum the tasks' parts [tasks, steps, N or more] over the blocks of a group, in order, into [B, steps, G, N].
+    """Sum the tasks' parts [tasks, steps, N] over the blocks of a group, in order, into [B, steps, G, N].
 
     Where all groups share one row (G = 1), the blocks of all groups are its blocks.
     """
-    batch, steps, groups, state = gradient.shape
-    parts = parts[:, :steps, :state].unflatten(0, (batch, groups, -1))
+    batch, steps, groups, _ = gradient.shape
+    parts = parts[:, :steps].unflatten(0, (batch, groups, -1))
     total = parts[:, :, 0].clone()  # [B, G, steps, N]
     for block in range(1, parts.shape[2]):
         total += parts[:, :, block]
@@ -191,8 +202,7 @@ class _Cache(FunctionCache):
     @staticmethod
     @functools.cache
     def _sources() -> str:
-        modules = (cpu_kernels, cpu_backward, cpu_lanes, cpu_math, cpu_tiles, cpu_vectors, cpu_work)
-        return hashlib.sha256(b"".join(Path(str(m.__file__)).read_bytes() for m in modules)).hexdigest()
+        return hashlib.sha256(b"".join(Path(str(m.__file__)).read_bytes() for m in SOURCES)).hexdigest()
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
         return (*super()._index_key(sig, codegen), self._sources())

@@ -11,243 +11,188 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from mambaout_edu.scan.cpu_kernels import prepare
+from mambaout_edu.scan.cpu_backward_numbers import back_in_numbers
 from mambaout_edu.scan.cpu_lanes import (
     BLOCK,
-    finish_lanes,
-    finish_lanes_softplus,
-    four_states_back,
     four_states_kept,
     four_states_kept_bounded,
+    one_state_kept,
+    prepare_lanes_back,
+    prepare_lanes_back_softplus,
 )
-from mambaout_edu.scan.cpu_math import claim, exp2, get, put, sigmoid
-from mambaout_edu.scan.cpu_tiles import PLAIN, ask_for_tile, load_tile, load_weights, store_tile
+from mambaout_edu.scan.cpu_lanes_back import (
+    finish_lanes,
+    four_states_back,
+    gate_back_lanes,
+    multiply_lanes,
+    one_state_back,
+)
+from mambaout_edu.scan.cpu_math import claim, get
+from mambaout_edu.scan.cpu_tiles import PLAIN, ask_for_tile, load_tile, load_weights, places, store_tile
 from mambaout_edu.scan.cpu_vectors import LANES, copy_lanes
 from mambaout_edu.scan.cpu_work import (
     A_,
-    B_,
     BIAS,
-    C_,
     D_BIAS,
     D_SKIP,
     DA,
-    DB,
-    DC,
-    DECAYS,
-    DT,
-    DY,
-    DZ,
-    FED,
-    PAST,
-    PULL,
+    FASTEST,
     SKIP,
-    SLOPE,
     SLOT,
     STATES,
     TILE,
     G,
     H,
-    U,
-    X,
-    Y,
     block_of,
     kept_states,
     load_block,
+    load_state,
     new_work,
+    store_state,
 )
 
 __all__ = ["backward"]
 
-SUMS = {"fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy", "nogil": True}  # sums over channels
 
-
-def again_four(w, steps, bt, ct, n, bounded):
-    """Take the states n ... n + 3 through a tile as the forward pass does, and keep decays and states."""
-
-
-@overload(again_four, jit_options=PLAIN)
-def _again_four(w, steps, bt, ct, n, bounded):
-    def in_lanes(w, steps, bt, ct, n, bounded):
-        s, states = (STATES + n * SLOT) * BLOCK, bt.shape[1]
-        dt, x, y, a, h, slot = DT * BLOCK, X * BLOCK, Y * BLOCK, s + A_ * BLOCK, s + H * BLOCK, SLOT * BLOCK
-        decays, past, of_decays, of_past = DECAYS * BLOCK, PAST * BLOCK, TILE * BLOCK, (TILE + 1) * BLOCK
-        for d in range(0, BLOCK, LANES):
-            for j in range(4):
-                copy_lanes(w, past + j * of_past + d, w, h + j * slot + d)
-            rows = (dt + d, x + d, y + d, a + d, h + d)
-            kept = (decays + d, of_decays, past + BLOCK + d, of_past)
-            if bounded:
-                four_states_kept_bounded(w, bt, ct, *rows, slot, n, states, steps, BLOCK, *kept)
-            else:
-                four_states_kept(w, bt, ct, *rows, slot, n, states, steps, BLOCK, *kept)
-
-    def one_by_one(w, steps, bt, ct, n, bounded):
-        for j in range(4):
-            keep_one(w, steps, bt, ct, n + j, DECAYS + j * TILE, PAST + j * (TILE + 1))
-
-    return in_lanes if w.dtype == types.float32 else one_by_one
-
-
-def back_four(w, steps, bt, ct, n, db, dc):
-    """Run the states n ... n + 3 of a tile backwards: g, and what it adds to every gradient."""
-
-
-@overload(back_four, jit_options=PLAIN)
-def _back_four(w, steps, bt, ct, n, db, dc):
-    def in_lanes(w, steps, bt, ct, n, db, dc):
-        s, states = (STATES + n * SLOT) * BLOCK, bt.shape[1]
-        a, g, da, slot = s + A_ * BLOCK, s + G * BLOCK, s + DA * BLOCK, SLOT * BLOCK
-        of_decays, of_past = TILE * BLOCK, (TILE + 1) * BLOCK
-        for t in range(steps - 1, -1, -1):
-            rows = ((DT + t) * BLOCK, (X + t) * BLOCK, (DY + t) * BLOCK, (FED + t) * BLOCK, (PULL + t) * BLOCK)
-            kept = ((DECAYS + t) * BLOCK, of_decays, (PAST + t) * BLOCK, of_past)
-            four_states_back(w, bt, ct, db, dc, *rows, a, g, da, slot, n, states, t, *kept)
-
-    def one_by_one(w, steps, bt, ct, n, db, dc):
-        for j in range(4):
-            back_one(w, steps, bt, ct, n + j, db, dc, DECAYS + j * TILE, PAST + j * (TILE + 1))
-
-    return in_lanes if w.dtype == types.float32 else one_by_one
+# In float32 a tile goes LANES channels at a time: these are the places of its quantities, one vector a step.
+ROWS = TILE * LANES
+L_DT, L_X, L_Y, L_DY, L_FED, L_PULL, L_SLOPE, L_DGATE, L_U, L_DELTA, L_Z, L_DECAYS = (ROWS * i for i in range(12))
+L_PAST = L_DECAYS + 4 * ROWS
+OF_PAST = (TILE + 1) * LANES  # the states, one more than steps
+L_END = L_PAST + 4 * OF_PAST
 
 
 @njit(**PLAIN)
-def keep_one(w, steps, bt, ct, n, decays, past):
-    """Run state n as `run_one` does, and keep its decays and states in the rows from `decays` and `past` on."""
-    s = (STATES + n * SLOT) * BLOCK
-    for d in range(BLOCK):
-        put(w, past * BLOCK + d, get(w, s + H * BLOCK + d))
-    for t in range(steps):
-        b, c = bt[t, n], ct[t, n]
-        for d in range(BLOCK):
-            i = t * BLOCK + d
-            decay = exp2(get(w, DT * BLOCK + i) * get(w, s + A_ * BLOCK + d))
-            v = decay * get(w, past * BLOCK + i) + get(w, X * BLOCK + i) * (b * get(w, s + B_ * BLOCK + d))
-            put(w, decays * BLOCK + i, decay)
-            put(w, (past + 1) * BLOCK + i, v)
-            put(w, Y * BLOCK + i, get(w, Y * BLOCK + i) + v * (c * get(w, s + C_ * BLOCK + d)))
-
-
-@njit(**SUMS)
-def back_one(w, steps, bt, ct, n, db, dc, decays, past):
-    """Run one state backwards as `back_four` does, with the gradients of the channels' own B and C too."""
-    s = (STATES + n * SLOT) * BLOCK
-    for t in range(steps - 1, -1, -1):
-        b, c = bt[t, n], ct[t, n]
-        dbt = dct = w.dtype.type(0)
-        for d in range(BLOCK):
-            i = t * BLOCK + d
-            dy, own_b, own_c = get(w, DY * BLOCK + i), get(w, s + B_ * BLOCK + d), get(w, s + C_ * BLOCK + d)
-            g = get(w, s + G * BLOCK + d) + dy * (c * own_c)
-            of_b, of_c = g * get(w, X * BLOCK + i), dy * get(w, (past + 1) * BLOCK + i)
-            dbt += of_b * own_b
-            dct += of_c * own_c
-            put(w, s + DB * BLOCK + d, get(w, s + DB * BLOCK + d) + of_b * b)
-            put(w, s + DC * BLOCK + d, get(w, s + DC * BLOCK + d) + of_c * c)
-            put(w, FED * BLOCK + i, get(w, FED * BLOCK + i) + g * (b * own_b))
-            g = g * get(w, decays * BLOCK + i)
-            put(w, s + G * BLOCK + d, g)
-            v = g * get(w, past * BLOCK + i)
-            put(w, PULL * BLOCK + i, get(w, PULL * BLOCK + i) + v * get(w, s + A_ * BLOCK + d))
-            put(w, s + DA * BLOCK + d, get(w, s + DA * BLOCK + d) + v * get(w, DT * BLOCK + i))
-        db[t, n], dc[t, n] = dbt, dct
-
-
-@njit(**PLAIN)
-def back_tile(w, steps, bt, ct, states, fixed, bounded, db, dc, next_tile, tensors):
-    """Take all states through the steps of a tile, there and back; meanwhile ask for the next tile of all tensors."""
-    rounds = states if fixed else bt.shape[1] // 4
-    each = (len(tensors) + rounds - 1) // rounds
-    for k in range(rounds):
-        for asked in range(k * each, min((k + 1) * each, len(tensors))):
-            ask_for_tile(tensors[asked], *next_tile)
-        if fixed:
-            keep_one(w, steps, bt, ct, k, DECAYS, PAST)
-            back_one(w, steps, bt, ct, k, db, dc, DECAYS, PAST)
-        else:
-            again_four(w, steps, bt, ct, 4 * k, bounded)
-            back_four(w, steps, bt, ct, 4 * k, db, dc)
-
-
-@njit(**PLAIN)
-def prepare_back(w, steps, through_softplus, gated):
-    """From dout and z, in rows DY and DZ: dy = dout silu(z) and dout silu'(z); the slope of softplus; clean sums."""
-    zero, one = w.dtype.type(0), w.dtype.type(1)
-    for i in range(steps * BLOCK):
-        put(w, FED * BLOCK + i, zero)
-        put(w, PULL * BLOCK + i, zero)
-    if gated:
-        for i in range(steps * BLOCK):
-            z, dout = get(w, DZ * BLOCK + i), get(w, DY * BLOCK + i)
-            open_ = sigmoid(z)
-            silu = z * open_
-            put(w, DY * BLOCK + i, dout * silu)
-            put(w, DZ * BLOCK + i, dout * (open_ + silu * (one - open_)))
+def prepare_in_lanes(w, d, steps, through_softplus, u, u_from, u_row, delta, delta_from, delta_row):
+    """Write dt, x, y, the slope of dt and zeros for the sums; return whether no decay leaves exp2's range."""
+    to = (L_DT, L_X, L_Y, LANES, SKIP * BLOCK + d, BIAS * BLOCK + d, FASTEST * BLOCK + d)
+    given = (u, u_from, u_row, delta, delta_from, delta_row, steps, L_SLOPE, L_FED, L_PULL)
     if through_softplus:
-        for t in range(steps):
-            for d in range(BLOCK):
-                i = t * BLOCK + d
-                put(w, SLOPE * BLOCK + i, sigmoid(get(w, DT * BLOCK + i) + get(w, BIAS * BLOCK + d)))
+        return prepare_lanes_back_softplus(w, *to, *given)
+    return prepare_lanes_back(w, *to, *given)
 
 
 @njit(**PLAIN)
-def finish_numbers(w, steps, through_softplus, ln2):
-    """`finish_sums` in any dtype."""
-    for t in range(steps):
-        for d in range(BLOCK):
-            i = t * BLOCK + d
-            u, dy, fed = get(w, U * BLOCK + i), get(w, DY * BLOCK + i), get(w, FED * BLOCK + i)
-            ddelta = get(w, PULL * BLOCK + i) * ln2 + fed * u
-            if through_softplus:
-                ddelta *= get(w, SLOPE * BLOCK + i)
-            put(w, PULL * BLOCK + i, ddelta)
-            put(w, FED * BLOCK + i, fed * get(w, DT * BLOCK + i) + dy * get(w, SKIP * BLOCK + d))
-            put(w, D_SKIP * BLOCK + d, get(w, D_SKIP * BLOCK + d) + dy * u)
-            put(w, D_BIAS * BLOCK + d, get(w, D_BIAS * BLOCK + d) + ddelta)
+def states_in_lanes(w, d, steps, bt, ct, states, bounded, db, dc):
+    """Take all states of LANES channels through a tile, there and back."""
+    slot = SLOT * BLOCK
+    whole = states // 4 * 4
+    for n in range(0, whole, 4):
+        s = (STATES + n * SLOT) * BLOCK + d
+        for j in range(4):
+            copy_lanes(w, L_PAST + j * OF_PAST, w, s + H * BLOCK + j * slot)
+        rows = (L_DT, L_X, L_Y, s + A_ * BLOCK, s + H * BLOCK, slot, n, states, steps, LANES)
+        if bounded:
+            four_states_kept_bounded(w, bt, ct, *rows, L_DECAYS, ROWS, L_PAST + LANES, OF_PAST)
+        else:
+            four_states_kept(w, bt, ct, *rows, L_DECAYS, ROWS, L_PAST + LANES, OF_PAST)
+        back = (L_DT, L_X, L_DY, L_FED, L_PULL, LANES, s + A_ * BLOCK, s + G * BLOCK, s + DA * BLOCK, slot, n, states)
+        four_states_back(w, bt, ct, db, dc, *back, steps, L_DECAYS, ROWS, L_PAST, OF_PAST)
+    for n in range(whole, states):
+        s = (STATES + n * SLOT) * BLOCK + d
+        copy_lanes(w, L_PAST, w, s + H * BLOCK)
+        rows = (L_DT, L_X, L_Y, s + A_ * BLOCK, s + H * BLOCK, slot, n, states, steps, LANES)
+        one_state_kept(w, bt, ct, *rows, L_DECAYS, ROWS, L_PAST + LANES, OF_PAST)
+        back = (L_DT, L_X, L_DY, L_FED, L_PULL, LANES, s + A_ * BLOCK, s + G * BLOCK, s + DA * BLOCK, slot, n, states)
+        one_state_back(w, bt, ct, db, dc, *back, steps, L_DECAYS, ROWS, L_PAST, OF_PAST)
 
 
-def finish_sums(w, steps, through_softplus, ln2):
-    """From the sums over states: du in rows FED, ddelta in rows PULL, and the sums over time."""
+@njit(**PLAIN)
+def back_straight(w, d, b, t0, d0, steps, bt, ct, states, flags, db, dc, tensors, gradients):
+    """Take LANES channels through a tile, from tensors to gradients whose channels lie together."""
+    (u, delta, dout, z), (du, ddelta, dz) = tensors, gradients
+    u_from, u_row, _ = places(u, b, t0, d0 + d)
+    delta_from, delta_row, _ = places(delta, b, t0, d0 + d)
+    if flags[1]:
+        dout_from, dout_row, _ = places(dout, b, t0, d0 + d)
+        z_from, z_row, _ = places(z, b, t0, d0 + d)
+        gate_back_lanes(w, L_DY, L_DGATE, LANES, dout, dout_from, dout_row, z, z_from, z_row, steps)
+    else:
+        load_tile(dout, b, t0, d0 + d, steps, LANES, w, L_DY, LANES)
+    bounded = prepare_in_lanes(w, d, steps, flags[0], u, u_from, u_row, delta, delta_from, delta_row)
+    states_in_lanes(w, d, steps, bt, ct, states, bounded, db, dc)
+    du_to, du_row, _ = places(du, b, t0, d0 + d)
+    ddelta_to, ddelta_row, _ = places(ddelta, b, t0, d0 + d)
+    targets = (du, du_to, du_row, ddelta, ddelta_to, ddelta_row, u, u_from, u_row)
+    sums = (SKIP * BLOCK + d, D_SKIP * BLOCK + d, D_BIAS * BLOCK + d)
+    finish_lanes(*targets, w, L_DT, L_FED, L_PULL, L_DY, L_SLOPE, LANES, *sums, steps)
+    if flags[1]:
+        dz_to, dz_row, _ = places(dz, b, t0, d0 + d)
+        multiply_lanes(dz, dz_to, dz_row, w, L_DGATE, L_Y, LANES, steps)
 
 
-@overload(finish_sums, jit_options=PLAIN)
-def _finish_sums(w, steps, through_softplus, ln2):
-    def in_lanes(w, steps, through_softplus, ln2):
-        for d in range(0, BLOCK, LANES):
-            rows = (U * BLOCK + d, DT * BLOCK + d, FED * BLOCK + d, PULL * BLOCK + d, DY * BLOCK + d, SLOPE * BLOCK + d)
-            sums = (SKIP * BLOCK + d, D_SKIP * BLOCK + d, D_BIAS * BLOCK + d)
-            if through_softplus:
-                finish_lanes_softplus(w, *rows, *sums, BLOCK, steps)
+@njit(**PLAIN)
+def back_copied(w, d, b, t0, d0, steps, width, bt, ct, states, flags, db, dc, tensors, gradients):
+    """`back_straight` through copies, where channels do not lie together or are fewer than LANES."""
+    (u, delta, dout, z), (du, ddelta, dz) = tensors, gradients
+    if width < LANES:
+        w[:L_END] = 0  # what is past the last channel must add nothing to the sums over channels
+    for source, place in ((u, L_U), (delta, L_DELTA), (dout, L_DY)):
+        ask_for_tile(source, b, t0 - TILE, d0 + d, TILE, width)
+        load_tile(source, b, t0, d0 + d, steps, width, w, place, LANES)
+    if flags[1]:
+        ask_for_tile(z, b, t0 - TILE, d0 + d, TILE, width)
+        load_tile(z, b, t0, d0 + d, steps, width, w, L_Z, LANES)
+        gate_back_lanes(w, L_DY, L_DGATE, LANES, w, L_DY, LANES, w, L_Z, LANES, steps)
+    bounded = prepare_in_lanes(w, d, steps, flags[0], w, L_U, LANES, w, L_DELTA, LANES)
+    states_in_lanes(w, d, steps, bt, ct, states, bounded, db, dc)
+    sums = (SKIP * BLOCK + d, D_SKIP * BLOCK + d, D_BIAS * BLOCK + d)
+    targets = (w, L_FED, LANES, w, L_PULL, LANES, w, L_U, LANES)
+    finish_lanes(*targets, w, L_DT, L_FED, L_PULL, L_DY, L_SLOPE, LANES, *sums, steps)
+    for place, target in ((L_FED, du), (L_PULL, ddelta)):
+        ask_for_tile(target, b, t0 - TILE, d0 + d, TILE, width)
+        store_tile(w, place, LANES, target, b, t0, d0 + d, steps, width)
+    if flags[1]:
+        multiply_lanes(w, L_DGATE, LANES, w, L_DGATE, L_Y, LANES, steps)
+        store_tile(w, L_DGATE, LANES, dz, b, t0, d0 + d, steps, width)
+
+
+def back_tile(w, b, t0, d0, steps, width, bt, ct, states, flags, ln2, db, dc, tensors, gradients):
+    """Take a block through a tile, from tensors to gradients."""
+
+
+@overload(back_tile, jit_options=PLAIN)
+def _back_tile(w, b, t0, d0, steps, width, bt, ct, states, flags, ln2, db, dc, tensors, gradients):
+    def in_lanes(w, b, t0, d0, steps, width, bt, ct, states, flags, ln2, db, dc, tensors, gradients):
+        if flags[2]:
+            back_in_numbers(w, b, t0, d0, steps, width, bt, ct, states, flags, ln2, db, dc, tensors, gradients)
+            return
+        db[:steps], dc[:steps] = 0, 0
+        straight = True
+        for tensor in (*tensors, *gradients):
+            straight &= tensor.strides[2] == tensor.itemsize
+        for d in range(0, width, LANES):
+            if straight and d + LANES <= width:
+                back_straight(w, d, b, t0, d0, steps, bt, ct, states, flags, db, dc, tensors, gradients)
             else:
-                finish_lanes(w, *rows, *sums, BLOCK, steps)
+                lanes = min(LANES, width - d)
+                back_copied(w, d, b, t0, d0, steps, lanes, bt, ct, states, flags, db, dc, tensors, gradients)
 
-    return in_lanes if w.dtype == types.float32 else finish_numbers.py_func
-
-
-@njit(**PLAIN)
-def finish_back(w, steps, through_softplus, gated, ln2):
-    """From the sums over states: du in rows FED, ddelta in rows PULL, dz in rows DZ, and the sums over time."""
-    finish_sums(w, steps, through_softplus, ln2)
-    if gated:
-        for i in range(steps * BLOCK):
-            put(w, DZ * BLOCK + i, get(w, DZ * BLOCK + i) * get(w, Y * BLOCK + i))
+    return in_lanes if w.dtype == types.float32 else back_in_numbers.py_func
 
 
 @njit(**PLAIN)
 def load_sums(sums, b, d0, width, w):
-    """Take up the sums of later segments: the adjoint and dA, dB, dC of fixed weights; dD and dbias."""
-    for n in range(sums.shape[3]):
-        for j in range(4):
-            for d in range(width):
-                put(w, (STATES + n * SLOT + G + j) * BLOCK + d, sums[j, b, d0 + d, n])
+    """Take up the sums of later segments: the adjoint and dA, dB, dC of fixed weights."""
+    for j in range(4):
+        load_state(sums[j], b, d0, width, w, G + j)
 
 
 @njit(**PLAIN)
 def store_sums(w, sums, b, d0, width):
     """The way back of `load_sums`."""
-    for n in range(sums.shape[3]):
-        for j in range(4):
-            for d in range(width):
-                sums[j, b, d0 + d, n] = get(w, (STATES + n * SLOT + G + j) * BLOCK + d)
+    for j in range(4):
+        store_state(w, G + j, sums[j], b, d0, width)
+
+
+@njit(**PLAIN)
+def ask_for_last_tiles(arrays, b, end, d0, width):
+    """Prefetch what no loop over an earlier tile does: the last tile, and the one before where that is a short one."""
+    t0 = (end - 1) // TILE * TILE
+    for array in arrays:
+        ask_for_tile(array, b, t0, d0, end - t0, width)
+        if end - t0 < TILE:
+            ask_for_tile(array, b, t0 - TILE, d0, TILE, width)
 
 
 @njit(**PLAIN)
@@ -281,11 +226,10 @@ def backward(
     """Take tasks, as `forward` does, through the steps end - 1 ... begin."""
     length, channels = u.shape[1], u.shape[2]
     states, groups = A.shape[1], B.shape[2]
-    through_softplus, gated, fixed = flags[0], flags[1], flags[2]
-    room = part_B.shape[2]  # N rounded up to fours; what is too many has zero weights, and adds nothing
-    tensors = (u, delta, dout, z, du, ddelta, dz)
-    w = new_work(room, A)
-    bt, ct = np.zeros((TILE, room), A.dtype), np.zeros((TILE, room), A.dtype)
+    fixed = flags[2]
+    tensors, gradients = (u, delta, dout, z), (du, ddelta, dz)
+    w = new_work(states, A)
+    bt, ct = np.empty((TILE, states), A.dtype), np.empty((TILE, states), A.dtype)
     while True:
         task = claim(counter)
         if task >= tasks:
@@ -294,31 +238,17 @@ def backward(
         if width < BLOCK:
             w[:] = 0
         w[D_SKIP * BLOCK : (D_BIAS + 1) * BLOCK] = 0
+        ask_for_last_tiles((*tensors, *gradients), b, end, d0, width)
         load_block(A, fixed_B, fixed_C, fixed, skip, bias, d0, width, w)
         load_sums(sums, b, d0, width, w)
         for tile in range((end - 1) // TILE, begin // TILE - 1, -1):
             t0 = tile * TILE
             steps = min(TILE, length - t0)
             kept_states(saved, tile, b, d0, width, w, H)
-            load_tile(u, b, t0, d0, steps, width, w, U * BLOCK, BLOCK)
-            load_tile(delta, b, t0, d0, steps, width, w, DT * BLOCK, BLOCK)
-            load_tile(dout, b, t0, d0, steps, width, w, DY * BLOCK, BLOCK)
-            if gated:
-                load_tile(z, b, t0, d0, steps, width, w, DZ * BLOCK, BLOCK)
             load_weights(B, b, t0, g, steps, bt)
             load_weights(C, b, t0, g, steps, ct)
-            prepare_back(w, steps, through_softplus, gated)
-            bounded = prepare(w, steps, through_softplus)
-            rows = t0 - begin
-            next_tile = (b, t0 - TILE, d0, TILE, width)
-            back_tile(
-                w, steps, bt, ct, states, fixed, bounded, part_B[task, rows:], part_C[task, rows:], next_tile, tensors
-            )
-            finish_back(w, steps, through_softplus, gated, ln2)
-            store_tile(w, FED * BLOCK, BLOCK, du, b, t0, d0, steps, width)
-            store_tile(w, PULL * BLOCK, BLOCK, ddelta, b, t0, d0, steps, width)
-            if gated:
-                store_tile(w, DZ * BLOCK, BLOCK, dz, b, t0, d0, steps, width)
+            db, dc = part_B[task, t0 - begin :], part_C[task, t0 - begin :]
+            back_tile(w, b, t0, d0, steps, width, bt, ct, states, flags, ln2, db, dc, tensors, gradients)
         store_sums(w, sums, b, d0, width)
         for d in range(width):
             channel_sums[0, b, d0 + d] += get(w, D_SKIP * BLOCK + d)

@@ -18,13 +18,16 @@ from mambaout_edu.scan.cpu_lanes import (
     BLOCK,
     four_states,
     four_states_bounded,
+    gate_lanes,
     one_state,
     one_state_bounded,
     one_state_own,
+    prepare_lanes,
+    prepare_lanes_softplus,
 )
 from mambaout_edu.scan.cpu_math import claim, exp2, get, put, sigmoid, softplus
 from mambaout_edu.scan.cpu_tiles import PLAIN, ask_for_tile, load_tile, load_weights, places, store_tile
-from mambaout_edu.scan.cpu_vectors import LANES, gate_lanes, prepare_lanes, prepare_lanes_softplus
+from mambaout_edu.scan.cpu_vectors import LANES
 from mambaout_edu.scan.cpu_work import (
     A_,
     B_,
@@ -52,48 +55,16 @@ from mambaout_edu.scan.cpu_work import (
 __all__ = ["BLOCK", "PLAIN", "TILE", "forward"]
 
 
-def prepare(w, steps, through_softplus):
-    """From u and raw delta, in rows U and DT: dt, x = dt u, y = D u; return whether no decay leaves exp2's range."""
-
-
-@overload(prepare, jit_options=PLAIN)
-def _prepare(w, steps, through_softplus):
-    def in_lanes(w, steps, through_softplus):
-        bounded = True
-        for d in range(0, BLOCK, LANES):
-            to = (DT * BLOCK + d, X * BLOCK + d, Y * BLOCK + d, BLOCK, SKIP * BLOCK + d, BIAS * BLOCK + d)
-            given = (FASTEST * BLOCK + d, w, U * BLOCK + d, BLOCK, w, DT * BLOCK + d, BLOCK, steps)
-            if through_softplus:
-                bounded &= prepare_lanes_softplus(w, *to, *given)
-            else:
-                bounded &= prepare_lanes(w, *to, *given)
-        return bounded
-
-    def one_by_one(w, steps, through_softplus):
-        prepare_numbers(w, steps, through_softplus)
-        return False
-
-    return in_lanes if w.dtype == types.float32 else one_by_one
-
-
 @njit(**PLAIN)
-def prepare_numbers(w, steps, through_softplus):
-    """`prepare` in any dtype."""
-    if through_softplus:
-        for t in range(steps):
-            for d in range(BLOCK):
-                i = (DT + t) * BLOCK + d
-                put(w, i, softplus(get(w, i) + get(w, BIAS * BLOCK + d)))
-    else:
-        for t in range(steps):
-            for d in range(BLOCK):
-                i = (DT + t) * BLOCK + d
-                put(w, i, get(w, i) + get(w, BIAS * BLOCK + d))
+def prepare(w, steps, through_softplus):
+    """From u and raw delta, in rows U and DT: dt, x = dt u, y = D u."""
     for t in range(steps):
         for d in range(BLOCK):
             i = t * BLOCK + d
-            u = get(w, U * BLOCK + i)
-            put(w, X * BLOCK + i, get(w, DT * BLOCK + i) * u)
+            dt, u = get(w, DT * BLOCK + i) + get(w, BIAS * BLOCK + d), get(w, U * BLOCK + i)
+            dt = softplus(dt) if through_softplus else dt
+            put(w, DT * BLOCK + i, dt)
+            put(w, X * BLOCK + i, dt * u)
             put(w, Y * BLOCK + i, get(w, SKIP * BLOCK + d) * u)
 
 
@@ -228,6 +199,8 @@ def forward(counter, tasks, flags, u, delta, A, B, C, fixed_B, fixed_C, skip, z,
         b, g, d0, width = block_of(task, channels, groups)
         if width < BLOCK:
             w[:] = 0  # what an earlier block left in the padding
+        for tensor in (u, delta, z, out):  # the first tile, which no loop over an earlier one asks for
+            ask_for_tile(tensor, b, 0, d0, min(TILE, length), width)
         load_block(A, fixed_B, fixed_C, fixed, skip, bias, d0, width, w)
         if started:
             load_state(start, b, d0, width, w, H)

@@ -13,20 +13,35 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mambaout_edu.scan.cpu_vectors import FLOAT, LANES, VECTOR, data_of, exp2, lanes_at, multiply_add, same, splat
+from mambaout_edu.scan.cpu_vectors import (
+    AHEAD,
+    LANES,
+    ask_for,
+    data_of,
+    exp2,
+    lanes_at,
+    multiply_add,
+    same,
+    silu,
+    softplus_and_slope,
+    splat,
+)
 
 __all__ = [
     "BLOCK",
-    "finish_lanes",
-    "finish_lanes_softplus",
     "four_states",
-    "four_states_back",
     "four_states_bounded",
     "four_states_kept",
     "four_states_kept_bounded",
+    "gate_lanes",
     "one_state",
     "one_state_bounded",
+    "one_state_kept",
     "one_state_own",
+    "prepare_lanes",
+    "prepare_lanes_back",
+    "prepare_lanes_back_softplus",
+    "prepare_lanes_softplus",
 ]
 
 BLOCK = 64  # channels that go through time together, a multiple of LANES
@@ -107,6 +122,12 @@ def four_states_kept_bounded(
 
 
 @intrinsic
+def one_state_kept(typingctx, w, bt, ct, dt, x, y, a, h, slot, n, states, steps, row, decays, of_decays, past, of_past):
+    """`four_states_kept` for one."""
+    return types.void(w, bt, ct, *(types.intp,) * 14), _states(1, keep=True)
+
+
+@intrinsic
 def one_state(typingctx, w, bt, ct, dt, x, y, a, h, slot, n, states, steps, row):
     """`four_states` for one."""
     return types.void(w, bt, ct, *(types.intp,) * 10), _states(1)
@@ -124,126 +145,143 @@ def one_state_own(typingctx, w, bt, ct, dt, x, y, a, h, slot, n, states, steps, 
     return types.void(w, bt, ct, *(types.intp,) * 12), _states(1, own=True)
 
 
-def _finish(through_softplus):
+def _prepare(through_softplus, back=False):
+    """The loop over steps; `back` also writes what the backward pass wants, and asks for earlier lines, not later."""
+    ahead = -AHEAD if back else AHEAD
+
     def codegen(context, builder, signature, args):
-        w = data_of(context, builder, signature, args, 0)
-        steps = args[11]
-        gain = builder.load(lanes_at(builder, w, args[7]), align=4)
-        homes = [lanes_at(builder, w, args[k]) for k in (8, 9)]
-        sums = [cgutils.alloca_once_value(builder, builder.load(home, align=4)) for home in homes]
+        w, u, delta = (data_of(context, builder, signature, args, k) for k in (0, 8, 11))
+        dt_to, x_to, y_to, row, skip, bias, fastest = args[1:8]
+        (u_from, u_row), (delta_from, delta_row), steps, more = args[9:11], args[12:14], args[14], args[15:]
+        gain, shift, fast = (builder.load(lanes_at(builder, w, place), align=4) for place in (skip, bias, fastest))
+        least, most = (cgutils.alloca_once_value(builder, same(v)) for v in (math.inf, -math.inf))
         with cgutils.for_range(builder, steps, intp=steps.type) as loop:
-            along = builder.mul(loop.index, args[10])
-            pointers = [lanes_at(builder, w, builder.add(args[k], along)) for k in (3, 4)]
-            u, dt, fed, pull, dy = (
-                builder.load(lanes_at(builder, w, builder.add(args[k], along)), align=4) for k in range(1, 6)
-            )
-            ddelta = multiply_add(builder, pull, same(math.log(2)), builder.fmul(fed, u))
-            if through_softplus:
-                slope = builder.load(lanes_at(builder, w, builder.add(args[6], along)), align=4)
-                ddelta = builder.fmul(ddelta, slope)
-            builder.store(multiply_add(builder, fed, dt, builder.fmul(dy, gain)), pointers[0], align=4)
-            builder.store(ddelta, pointers[1], align=4)
-            of_skip = multiply_add(builder, dy, u, builder.load(sums[0]))
-            builder.store(of_skip, sums[0])
-            builder.store(builder.fadd(builder.load(sums[1]), ddelta), sums[1])
-        for home, total in zip(homes, sums, strict=True):
-            builder.store(builder.load(total), home, align=4)
-        return context.get_dummy_value()
+
+            def at(data, first, distance, ahead=0):
+                t = builder.add(loop.index, ir.Constant(steps.type, ahead))
+                return lanes_at(builder, data, builder.add(first, builder.mul(t, distance)))
+
+            if signature.args[8].ndim > 1:
+                ask_for(builder, at(u, u_from, u_row, ahead))
+                ask_for(builder, at(delta, delta_from, delta_row, ahead))
+            fed = builder.load(at(u, u_from, u_row), align=4)
+            step = builder.fadd(builder.load(at(delta, delta_from, delta_row), align=4), shift)
+            step, slope = softplus_and_slope(builder, step) if through_softplus else (step, same(1.0))
+            for value, to in zip((slope, same(0.0), same(0.0)), more, strict=False):
+                builder.store(value, at(w, to, row), align=4)
+            for value, to in ((step, dt_to), (builder.fmul(step, fed), x_to), (builder.fmul(gain, fed), y_to)):
+                builder.store(value, at(w, to, row), align=4)
+            for sign, seen in (("<", least), (">", most)):
+                old = builder.load(seen)
+                builder.store(builder.select(builder.fcmp_ordered(sign, step, old), step, old), seen)
+        largest = builder.fmul(builder.load(most), fast)
+        inside = builder.fcmp_ordered(">=", builder.load(least), same(0.0))
+        inside = builder.and_(inside, builder.fcmp_ordered("<=", fast, same(0.0)))
+        inside = builder.and_(inside, builder.fcmp_ordered(">=", largest, same(-126.0)))
+        bits = ir.IntType(LANES)
+        return builder.icmp_unsigned("==", builder.bitcast(inside, bits), ir.Constant(bits, 2**LANES - 1))
 
     return codegen
 
 
-@intrinsic
-def finish_lanes(typingctx, w, u, dt, fed, pull, dy, slope, skip, d_skip, d_bias, row, steps):
-    """From the sums over states in rows fed and pull: du and ddelta there; add to the sums over time.
+def _prepare_signature(w, u, delta, more=0):
+    place = types.intp
+    return types.boolean(w, *(place,) * 7, u, place, place, delta, place, place, place, *(place,) * more)
 
-    All numbers but `steps` and `row` are places in w.
+
+@intrinsic
+def prepare_lanes(
+    typingctx, w, dt, x, y, row, skip, bias, fastest, u, u_from, u_row, delta, delta_from, delta_row, steps
+):
+    """From u and raw delta write dt = delta + bias, x = dt u, y = D u for LANES channels, `row` from step to step.
+
+    All but the arrays w, u and delta are places in them, or distances between steps. Returns whether no decay dt A
+    (in units of log 2) can leave the range of float32's exponent, so that exp2 need not look; `fastest` is the place
+    of the channels' most negative A, positive where some A is.
     """
-    return types.void(w, *(types.intp,) * 11), _finish(through_softplus=False)
+    return _prepare_signature(w, u, delta), _prepare(through_softplus=False)
 
 
 @intrinsic
-def finish_lanes_softplus(typingctx, w, u, dt, fed, pull, dy, slope, skip, d_skip, d_bias, row, steps):
-    """`finish_lanes` where steps went through a softplus of this slope."""
-    return types.void(w, *(types.intp,) * 11), _finish(through_softplus=True)
-
-
-def _sum(builder, vector):
-    """Return the sum of the lanes, in pairs of pairs: always in the same order on one processor."""
-    kind = ir.FunctionType(FLOAT, [FLOAT, VECTOR])
-    total = cgutils.get_or_insert_function(builder.module, kind, "llvm.vector.reduce.fadd.v16f32")
-    return builder.call(total, [ir.Constant(FLOAT, -0.0), vector], fastmath=("reassoc",))
+def prepare_lanes_softplus(
+    typingctx, w, dt, x, y, row, skip, bias, fastest, u, u_from, u_row, delta, delta_from, delta_row, steps
+):
+    """`prepare_lanes` with dt = softplus(delta + bias)."""
+    return _prepare_signature(w, u, delta), _prepare(through_softplus=True)
 
 
 @intrinsic
-def four_states_back(
+def prepare_lanes_back(
     typingctx,
     w,
-    bt,
-    ct,
-    db,
-    dc,
     dt,
     x,
-    dy,
+    y,
+    row,
+    skip,
+    bias,
+    fastest,
+    u,
+    u_from,
+    u_row,
+    delta,
+    delta_from,
+    delta_row,
+    steps,
+    slope,
     fed,
     pull,
-    a,
-    g,
-    da,
-    slot,
-    n,
-    states,
-    step,
-    decays,
-    of_decays,
-    past,
-    of_past,
 ):
-    """Take the adjoints of four states of BLOCK channels one step back, and add to every gradient.
+    """`prepare_lanes` for the backward pass: ones in rows `slope`, the slope of dt; zeros in rows fed and pull."""
+    return _prepare_signature(w, u, delta, 3), _prepare(through_softplus=False, back=True)
 
-    As in `four_states`, but for one step: its number, and places of its rows dt, x, dy, fed and pull. `decays` and
-    `past` are the step's rows of what was kept, `past` the state before the step.
-    """
+
+@intrinsic
+def prepare_lanes_back_softplus(
+    typingctx,
+    w,
+    dt,
+    x,
+    y,
+    row,
+    skip,
+    bias,
+    fastest,
+    u,
+    u_from,
+    u_row,
+    delta,
+    delta_from,
+    delta_row,
+    steps,
+    slope,
+    fed,
+    pull,
+):
+    """`prepare_lanes_back` with dt = softplus(delta + bias)."""
+    return _prepare_signature(w, u, delta, 3), _prepare(through_softplus=True, back=True)
+
+
+@intrinsic
+def gate_lanes(typingctx, out, out_from, out_row, z, z_from, z_row, w, y, row, steps):
+    """Write y silu(z) of LANES channels to `out`, which may be w."""
 
     def codegen(context, builder, signature, args):
-        w, bt, ct, db, dc = (data_of(context, builder, signature, args, k) for k in range(5))
-        dt, x, dy, fed, pull, a, g, da, slot, n, states, step, decays, of_decays, past, of_past = args[5:]
+        out, z, w = (data_of(context, builder, signature, args, k) for k in (0, 3, 6))
+        steps = args[9]
+        with cgutils.for_range(builder, steps, intp=steps.type) as loop:
 
-        def row(start, lane, distance=None, j=0):
-            shift = ir.Constant(start.type, lane)
-            if distance is not None:
-                shift = builder.add(shift, builder.mul(distance, ir.Constant(start.type, j)))
-            return lanes_at(builder, w, builder.add(start, shift))
+            def at(data, first, distance, ahead=0):
+                t = builder.add(loop.index, ir.Constant(steps.type, ahead))
+                return lanes_at(builder, data, builder.add(first, builder.mul(t, distance)))
 
-        def read(*place):
-            return builder.load(row(*place), align=4)
-
-        weights = builder.add(builder.mul(step, states), n)
-        columns = [builder.add(weights, ir.Constant(n.type, j)) for j in range(4)]
-        b, c = ([splat(builder, builder.load(builder.gep(m, [k]))) for k in columns] for m in (bt, ct))
-        sum_b, sum_c = [same(0.0)] * 4, [same(0.0)] * 4
-        for lane in range(0, BLOCK, LANES):
-            row_dt, row_x, row_dy = read(dt, lane), read(x, lane), read(dy, lane)
-            total_fed, total_pull = read(fed, lane), read(pull, lane)
-            for j in range(4):
-                adjoint = multiply_add(builder, c[j], row_dy, read(g, lane, slot, j))
-                sum_b[j] = multiply_add(builder, adjoint, row_x, sum_b[j])
-                after = builder.add(past, ir.Constant(past.type, BLOCK))
-                sum_c[j] = multiply_add(builder, row_dy, read(after, lane, of_past, j), sum_c[j])
-                total_fed = multiply_add(builder, adjoint, b[j], total_fed)
-                adjoint = builder.fmul(adjoint, read(decays, lane, of_decays, j))
-                builder.store(adjoint, row(g, lane, slot, j), align=4)
-                v = builder.fmul(adjoint, read(past, lane, of_past, j))
-                total_pull = multiply_add(builder, v, read(a, lane, slot, j), total_pull)
-                builder.store(
-                    multiply_add(builder, v, row_dt, read(da, lane, slot, j)), row(da, lane, slot, j), align=4
-                )
-            builder.store(total_fed, row(fed, lane), align=4)
-            builder.store(total_pull, row(pull, lane), align=4)
-        for k, of_b, of_c in zip(columns, sum_b, sum_c, strict=True):
-            builder.store(_sum(builder, of_b), builder.gep(db, [k]))
-            builder.store(_sum(builder, of_c), builder.gep(dc, [k]))
+            if signature.args[3].ndim > 1:
+                ask_for(builder, at(z, args[4], args[5], AHEAD))
+                ask_for(builder, at(out, args[1], args[2], AHEAD))
+            gate = silu(builder, builder.load(at(z, args[4], args[5]), align=4))
+            y = builder.load(at(w, args[7], args[8]), align=4)
+            builder.store(builder.fmul(y, gate), at(out, args[1], args[2]), align=4)
         return context.get_dummy_value()
 
-    return types.void(w, bt, ct, db, dc, *(types.intp,) * 16), codegen
+    place = types.intp
+    return types.void(out, place, place, z, place, place, w, place, place, place), codegen

@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "copy_lanes", "gate_lanes", "prepare_lanes", "prepare_lanes_softplus", "transpose_lanes"]
+__all__ = ["LANES", "copy_lanes", "transpose_lanes"]
 
 LANES = 16
 FLOAT, WORD = ir.FloatType(), ir.IntType(32)
@@ -59,22 +59,35 @@ def limited(builder, x, sign, limit):
     return builder.select(builder.fcmp_ordered(sign, x, same(limit)), same(limit), x)
 
 
-def exp2(builder, x, bounded):
+def exp2(builder, x, bounded=False):
     """2**x; `bounded` promises that x is in [-126, 127]."""
     if not bounded:
         x = limited(builder, limited(builder, x, "<", -127.0), ">", 128.0)  # to 0 and to infinity
     shifted = builder.fadd(x, same(ROUNDER))
     f = builder.fsub(x, builder.fsub(shifted, same(ROUNDER)))
+    return _scaled(builder, polynomial(builder, POWERS, f), shifted)
+
+
+def _scaled(builder, p, shifted):
+    """Return p 2**k, with k in the low bits of `shifted`."""
     exponent = builder.shl(builder.bitcast(shifted, WORDS), same(23, WORDS))
-    return builder.bitcast(builder.add(builder.bitcast(polynomial(builder, POWERS, f), WORDS), exponent), VECTOR)
+    return builder.bitcast(builder.add(builder.bitcast(p, WORDS), exponent), VECTOR)
 
 
-def softplus(builder, x):
+def softplus_and_slope(builder, x):
+    """log(1 + exp(x)) and its derivative, 1 / (1 + exp(-x)), from one exponential."""
     size = builder.bitcast(builder.and_(builder.bitcast(x, WORDS), same(0x7FFFFFFF, WORDS)), VECTOR)
     e = exp2(builder, limited(builder, builder.fmul(size, same(-math.log2(math.e))), "<", -126.0), bounded=True)
     s = builder.fdiv(e, builder.fadd(e, same(2.0)))
     log = polynomial(builder, LOG_POWERS, builder.fmul(s, s))
-    return multiply_add(builder, log, s, limited(builder, x, "<", 0.0))
+    falling = builder.select(builder.fcmp_ordered("<", x, same(0.0)), e, same(1.0))
+    slope = builder.fdiv(falling, builder.fadd(e, same(1.0)))
+    return multiply_add(builder, log, s, limited(builder, x, "<", 0.0)), slope
+
+
+def sigmoid(builder, x):
+    e = exp2(builder, builder.fmul(x, same(-math.log2(math.e))))
+    return builder.fdiv(same(1.0), builder.fadd(e, same(1.0)))
 
 
 def silu(builder, z):
@@ -144,88 +157,3 @@ def _swap_halves(builder, a, b, half):
     upper = [LANES + k - half if k & half else k for k in range(LANES)]
     lower = [LANES + k if k & half else k + half for k in range(LANES)]
     return tuple(builder.shuffle_vector(a, b, ir.Constant(WORDS, order)) for order in (upper, lower))
-
-
-def _prepare(through_softplus):
-    def codegen(context, builder, signature, args):
-        w, u, delta = (data_of(context, builder, signature, args, k) for k in (0, 8, 11))
-        dt_to, x_to, y_to, row, skip, bias, fastest = args[1:8]
-        (u_from, u_row), (delta_from, delta_row), steps = args[9:11], args[12:14], args[14]
-        gain, shift, fast = (builder.load(lanes_at(builder, w, place), align=4) for place in (skip, bias, fastest))
-        least, most = (cgutils.alloca_once_value(builder, same(v)) for v in (math.inf, -math.inf))
-        with cgutils.for_range(builder, steps, intp=steps.type) as loop:
-
-            def at(data, first, distance, ahead=0):
-                t = builder.add(loop.index, ir.Constant(steps.type, ahead))
-                return lanes_at(builder, data, builder.add(first, builder.mul(t, distance)))
-
-            if signature.args[8].ndim > 1:
-                ask_for(builder, at(u, u_from, u_row, AHEAD))
-                ask_for(builder, at(delta, delta_from, delta_row, AHEAD))
-            fed = builder.load(at(u, u_from, u_row), align=4)
-            step = builder.fadd(builder.load(at(delta, delta_from, delta_row), align=4), shift)
-            step = softplus(builder, step) if through_softplus else step
-            for value, to in ((step, dt_to), (builder.fmul(step, fed), x_to), (builder.fmul(gain, fed), y_to)):
-                builder.store(value, at(w, to, row), align=4)
-            for sign, seen in (("<", least), (">", most)):
-                old = builder.load(seen)
-                builder.store(builder.select(builder.fcmp_ordered(sign, step, old), step, old), seen)
-        largest = builder.fmul(builder.load(most), fast)
-        inside = builder.fcmp_ordered(">=", builder.load(least), same(0.0))
-        inside = builder.and_(inside, builder.fcmp_ordered("<=", fast, same(0.0)))
-        inside = builder.and_(inside, builder.fcmp_ordered(">=", largest, same(-126.0)))
-        bits = ir.IntType(LANES)
-        return builder.icmp_unsigned("==", builder.bitcast(inside, bits), ir.Constant(bits, 2**LANES - 1))
-
-    return codegen
-
-
-def _prepare_signature(w, u, delta):
-    place = types.intp
-    return types.boolean(w, *(place,) * 7, u, place, place, delta, place, place, place)
-
-
-@intrinsic
-def prepare_lanes(
-    typingctx, w, dt, x, y, row, skip, bias, fastest, u, u_from, u_row, delta, delta_from, delta_row, steps
-):
-    """From u and raw delta write dt = delta + bias, x = dt u, y = D u for LANES channels, `row` from step to step.
-
-    All but the arrays w, u and delta are places in them, or distances between steps. Returns whether no decay dt A
-    (in units of log 2) can leave the range of float32's exponent, so that exp2 need not look; `fastest` is the place
-    of the channels' most negative A, positive where some A is.
-    """
-    return _prepare_signature(w, u, delta), _prepare(through_softplus=False)
-
-
-@intrinsic
-def prepare_lanes_softplus(
-    typingctx, w, dt, x, y, row, skip, bias, fastest, u, u_from, u_row, delta, delta_from, delta_row, steps
-):
-    """`prepare_lanes` with dt = softplus(delta + bias)."""
-    return _prepare_signature(w, u, delta), _prepare(through_softplus=True)
-
-
-@intrinsic
-def gate_lanes(typingctx, out, out_from, out_row, z, z_from, z_row, w, y, row, steps):
-    """Write y silu(z) of LANES channels to `out`, which may be w."""
-
-    def codegen(context, builder, signature, args):
-        out, z, w = (data_of(context, builder, signature, args, k) for k in (0, 3, 6))
-        steps = args[9]
-        with cgutils.for_range(builder, steps, intp=steps.type) as loop:
-
-            def at(data, first, distance, ahead=0):
-                t = builder.add(loop.index, ir.Constant(steps.type, ahead))
-                return lanes_at(builder, data, builder.add(first, builder.mul(t, distance)))
-
-            if signature.args[3].ndim > 1:
-                ask_for(builder, at(z, args[4], args[5], AHEAD))
-                ask_for(builder, at(out, args[1], args[2], AHEAD))
-            gate = silu(builder, builder.load(at(z, args[4], args[5]), align=4))
-            y = builder.load(at(w, args[7], args[8]), align=4)
-            builder.store(builder.fmul(y, gate), at(out, args[1], args[2]), align=4)
-        return context.get_dummy_value()
-
-    place = types.intp
-    return types.void(out, place, place, z, place, place, w, place, place, place), codegen

@@ -1,7 +1,7 @@
 """The array that a kernel works in: its rows, and what fills and empties those that do not change from step to step.
 
 It is made of rows of BLOCK numbers. First come TILE rows for each quantity that has one row a step (dt, x = dt u, y,
-...), then rows for each block, then room for the decays and states that four states go through within a tile, then one
+...), then rows for each block, then room for what one state goes through within a tile, then one
 slot of rows for each state: its A, its h, ... Padding channels hold zeros, which stay zeros.
 """
 
@@ -23,10 +23,10 @@ TILE = 32  # steps from one saved state to the next
 DT, X, Y, U, DY, DZ, FED, PULL, SLOPE, PER_BLOCK = (TILE * i for i in range(10))
 # ... one for a quantity of the block, ...
 SKIP, BIAS, FASTEST, D_SKIP, D_BIAS = range(PER_BLOCK, PER_BLOCK + 5)
-# ... for four states their decays and the states themselves, one more than steps, ...
+# ... for one state its decays and the state itself, one more than steps, ...
 DECAYS = PER_BLOCK + 5
-PAST = DECAYS + 4 * TILE
-STATES = PAST + 4 * (TILE + 1)
+PAST = DECAYS + TILE
+STATES = PAST + TILE + 1
 # ... and SLOT rows for each state.
 A_, B_, C_, H, G, DA, DB, DC, SLOT = range(9)
 
