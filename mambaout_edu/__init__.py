@@ -16,6 +16,7 @@ _SUBPACKAGES = (
     "blocks",
     "data",
     "doctor",
+    "flatten",
     "learn",
     "mixers",
     "models",

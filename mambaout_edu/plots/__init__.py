@@ -8,6 +8,8 @@ be drawn from several threads.
 from .style import COLOURS, LINE_STYLES, MARKERS, STYLE, Picture, picture, show, use_style  # isort: skip
 from .charts import accuracies, cost, loss_curves
 from .evidence import published_accuracy, reaches
+from .order_animation import save_order_animation
+from .orders import autocorrelation_curves, locality_bars, neighbour_map_pictures, order_pictures, reach_crosses
 from .pictures import feature_maps, mistakes, patches, photo_grid
 from .scan_diagrams import scan_diagrams, scan_joins
 from .scans import hold_error, kept_tokens, mixing_matrices, roofline, scan_costs, scan_errors
@@ -20,24 +22,30 @@ __all__ = [
     "STYLE",
     "Picture",
     "accuracies",
+    "autocorrelation_curves",
     "cost",
     "discretisations",
     "feature_maps",
     "hold_error",
     "kept_tokens",
+    "locality_bars",
     "loss_curves",
     "memory_curves",
     "mistakes",
     "mixing_matrices",
+    "neighbour_map_pictures",
+    "order_pictures",
     "patches",
     "photo_grid",
     "picture",
     "portraits",
     "published_accuracy",
+    "reach_crosses",
     "reaches",
     "recollections",
     "responses",
     "roofline",
+    "save_order_animation",
     "scan_costs",
     "scan_diagrams",
     "scan_errors",

@@ -82,6 +82,16 @@ FIGURES = {
     "hold_error": lambda: plots.hold_error([0.01, 0.1, 1.0], [1.0, 0.95, 0.63], {"state 1": (0.1, 0.95)}),
     "mixing_matrices": lambda: plots.mixing_matrices({"one": np.eye(3), "two": np.tri(3)}, ["I", "want", "apples"]),
     "scan_diagrams": lambda: plots.scan_diagrams(16),
+    "order_pictures": lambda: plots.order_pictures(["raster", "hilbert", "random"], 8, 8),
+    "order over a photograph": lambda: plots.order_pictures(
+        {"a path": [0, 5, 17], "all": np.arange(24)}, 4, 6, image=np.zeros((40, 60, 3), np.uint8)
+    ),
+    "neighbour_map_pictures": lambda: plots.neighbour_map_pictures(["raster", "hilbert"], 12, 20),
+    "locality_bars": lambda: plots.locality_bars(["raster", "serpentine_columns", "random"], 16, 16),
+    "autocorrelation_curves": lambda: plots.autocorrelation_curves(
+        np.add.outer(np.arange(16), np.arange(16)), ["raster", "hilbert"], max_lag=40
+    ),
+    "reach_crosses": lambda: plots.reach_crosses(["raster", "hilbert", "cross"], 16, 16, decay=0.9),
     "no mistakes": lambda: plots.mistakes(image_set(), evaluation(10)),
     "portraits": lambda: plots.portraits({"calm": mass_spring(), "wild": mass_spring(damping=-0.2)}, duration=15.0),
     "responses": lambda: plots.responses(np.arange(9.0), {"a": np.arange(9.0), "b": np.ones(9)}, x="time (s)", y="m"),
