@@ -2,11 +2,13 @@
 #
 #   make lab PYTHON=python3.12      with another Python
 #   make lab TORCH_BACKEND=cpu      PyTorch without CUDA, gigabytes smaller (no NVIDIA GPU)
+#   make test JOBS=4                with four processes of tests instead of two
 #   make lab BROWSER=none PORT=0    on a remote machine: prints the address, opens no browser
 
 PYTHON ?= python3
 PORT ?= 8888
 PYTEST_ARGS ?=
+JOBS ?= 2
 LESSON ?= 06
 
 ifeq ($(OS),Windows_NT)
@@ -43,7 +45,7 @@ test: ## install what is missing and run everything: style, types, tests
 	$(IN_VENV) -m ruff check .
 	$(IN_VENV) -m ruff format --check .
 	$(IN_VENV) -m mypy
-	$(IN_VENV) -m pytest --doctest-modules mambaout_edu tests $(PYTEST_ARGS)
+	$(IN_VENV) -m pytest --numprocesses=$(JOBS) --dist=loadfile --doctest-modules mambaout_edu tests $(PYTEST_ARGS)
 
 test-all: test-lowest ## `make test` with what needs many seeds, kills or repeats, and the lowest versions
 	$(MAKE) test PYTEST_ARGS="--slow $(PYTEST_ARGS)"
