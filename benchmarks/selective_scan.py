@@ -3,10 +3,11 @@
 python benchmarks/selective_scan.py --fetch        get the peers with pip into benchmarks/.peers, then measure
 python benchmarks/selective_scan.py --record       measure and write assets/recorded/selective_scan.json
 
-mamba-ssm   its `selective_scan_ref`, that one function taken out of the source package and run alone
-mambapy     its parallel scan `pscan`, with the few lines around it that make a selective scan of it
-floor       B L D N exp2 alone, by the engine's own exp2, in a vectorised loop that stays in the first-level cache
-copy        u, delta and z copied into tensors that are there already
+mamba-ssm     its `selective_scan_ref`, that one function taken out of the source package and run alone
+transformers  its `mamba_selective_scan`, the loop that its Mamba runs without CUDA, taken out in the same way
+mambapy       its parallel scan `pscan`, with the few lines around it that make a selective scan of it
+floor         B L D N exp2 alone, by the engine's own exp2, in a vectorised loop that stays in the first-level cache
+copy          u, delta and z copied into tensors that are there already
 """
 
 import argparse
@@ -17,6 +18,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ from mambaout_edu.scan.cpu_threads import run_on_threads
 
 PEERS = Path(__file__).resolve().parent / ".peers"
 MAMBA_SSM = "mamba-ssm==2.3.2.post1"
+TRANSFORMERS = "transformers==5.23.0"
 SIZES = [
     (8, 196, 384, 16),
     (2, 3136, 192, 16),
@@ -45,36 +48,65 @@ SIZES = [
     (2, 3136, 192, 1),
 ]
 TRAINING = [(8, 196, 384, 16), (2, 784, 192, 16), (8, 196, 384, 1)]  # longer ones take the peers minutes
+TRANSFORMERS_TAKES = ("A", "B", "C", "D", "z", "delta_bias")
 FOUR_KB = 1024  # numbers in the floor's array
 
 
 def fetch() -> None:
-    """Download the peers: mamba-ssm as source, never built; mambapy and einops without what they depend on."""
+    """Download the peers: mamba-ssm as source, never built; the others without what they depend on."""
     pip = [sys.executable, "-m", "pip"]
     source = ["download", "--no-deps", "--no-build-isolation", "--no-binary", "mamba-ssm", MAMBA_SSM, "-d", str(PEERS)]
     environment = {**os.environ, "MAMBA_SKIP_CUDA_BUILD": "TRUE"}
     subprocess.run([*pip, *source], check=True, env=environment)
+    wheel = ["download", "--no-deps", "--only-binary", ":all:", TRANSFORMERS, "-d", str(PEERS)]
+    subprocess.run([*pip, *wheel], check=True)
     target = ["install", "--no-deps", "--upgrade", "--target", str(PEERS / "site"), "einops", "mambapy==1.2.0"]
     subprocess.run([*pip, *target], check=True)
 
 
 def mamba_ssm_reference() -> Callable[..., Any]:
     """Return `selective_scan_ref` out of the downloaded source, without importing the package around it."""
-    archive = next(PEERS.glob("mamba_ssm-*.tar.gz"), None)
-    if archive is None:
-        sys.exit("mamba-ssm's source is not in benchmarks/.peers; run this script once with --fetch")
     sys.path.insert(0, str(PEERS / "site"))
     from einops import rearrange, repeat  # type: ignore[import-not-found]
 
-    with tarfile.open(archive) as files:
+    with tarfile.open(_downloaded("mamba_ssm-*.tar.gz")) as files:
         member = next(m for m in files.getmembers() if m.name.endswith("ops/selective_scan_interface.py"))
         extracted = files.extractfile(member)
         assert extracted is not None
-        tree = ast.parse(extracted.read())
-    tree.body = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "selective_scan_ref"]
-    names: dict[str, Any] = {"torch": torch, "F": F, "rearrange": rearrange, "repeat": repeat}
-    exec(compile(tree, str(archive), "exec"), names)
-    return names["selective_scan_ref"]
+        source = extracted.read()
+    return _function(source, "selective_scan_ref", rearrange=rearrange, repeat=repeat)
+
+
+def transformers_scan() -> Callable[..., Any]:
+    """Return `mamba_selective_scan` out of the downloaded wheel, with its faster paths' packages said to be absent."""
+    with zipfile.ZipFile(_downloaded("transformers-*.whl")) as files:
+        source = files.read("transformers/models/mamba/modeling_mamba.py")
+    absent = (
+        "is_torch_greater_or_equal",
+        "is_mambapy_available",
+        "is_torchdynamo_compiling",
+        "is_torchdynamo_exporting",
+    )
+    return _function(source, "mamba_selective_scan", **dict.fromkeys(absent, lambda *_: False))
+
+
+def _downloaded(pattern: str) -> Path:
+    found = next(PEERS.glob(pattern), None)
+    if found is None:
+        sys.exit(f"{pattern} is not in benchmarks/.peers; run this script once with --fetch")
+    return found
+
+
+def _function(source: bytes, name: str, **names: Any) -> Callable[..., Any]:
+    """Compile one function of a source file, with the names that it uses."""
+    tree = ast.parse(source)
+    (function,) = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name)
+    function.decorator_list = []
+    tree.body = [function]
+    names |= {"torch": torch, "F": F, "nn": torch.nn}
+    exec(compile(tree, name, "exec"), names)
+    found: Callable[..., Any] = names[name]
+    return found
 
 
 def mambapy_scan() -> Callable[[dict[str, Tensor]], Tensor]:
@@ -147,16 +179,17 @@ def training_step(scan: Callable[[dict[str, Tensor]], Tensor], t: dict[str, Tens
 
 def measure(size: tuple[int, int, int, int], backward: bool, repeats: int) -> dict[str, float]:
     """Time everybody on one size, in turn; return medians in milliseconds."""
-    reference, pscan = mamba_ssm_reference(), mambapy_scan()
+    reference, pscan, loop = mamba_ssm_reference(), mambapy_scan(), transformers_scan()
     given = {layout: tensors(size, layout, backward) for layout in ("bdl", "bld")}
     scans: dict[str, tuple[Callable[[dict[str, Tensor]], Tensor], str]] = {
         "ours (B, L, D)": (ours("bld"), "bld"),
         "ours (B, D, L)": (ours("bdl"), "bdl"),
         "mambapy": (pscan, "bdl"),
         "mamba-ssm ref": (lambda t: reference(**t, delta_softplus=True), "bdl"),
+        "transformers": (lambda t: loop(t["u"], t["delta"], *(t[k] for k in TRANSFORMERS_TAKES), True), "bdl"),
     }
     if backward and size[1] > 256:
-        del scans["mamba-ssm ref"]  # its backward pass takes time with the square of the length
+        del scans["mamba-ssm ref"], scans["transformers"]  # time grows with the square of the length
     cases: dict[str, Callable[[], object]] = {}
     for name, (scan, layout) in scans.items():
         t = given[layout]

@@ -207,7 +207,7 @@ def made(name: str, height: int, width: int, reverse: bool, options: tuple[int, 
 @functools.lru_cache(maxsize=64)
 def _cached(name: str, height: int, width: int, reverse: bool, options: tuple[int, ...]) -> Index:
     index = _MAKERS[name](height, width, *options)
-    index = np.ascontiguousarray(index[::-1] if reverse else index, dtype=np.int64)
+    index = np.array(index[::-1] if reverse else index, dtype=np.int64, order="C")  # a copy, of positive stride
     index.setflags(write=False)  # every caller gets this very array
     return index
 
