@@ -11,6 +11,7 @@ from .evidence import published_accuracy, reaches
 from .order_animation import save_order_animation
 from .orders import autocorrelation_curves, locality_bars, neighbour_map_pictures, order_pictures, reach_crosses
 from .pictures import feature_maps, mistakes, patches, photo_grid
+from .scan_benchmark import scan_ratios
 from .scan_diagrams import scan_diagrams, scan_joins
 from .scans import hold_error, kept_tokens, mixing_matrices, roofline, scan_costs, scan_errors
 from .systems import discretisations, memory_curves, portraits, recollections, responses
@@ -50,6 +51,7 @@ __all__ = [
     "scan_diagrams",
     "scan_errors",
     "scan_joins",
+    "scan_ratios",
     "show",
     "use_style",
 ]

@@ -82,6 +82,13 @@ FIGURES = {
     "hold_error": lambda: plots.hold_error([0.01, 0.1, 1.0], [1.0, 0.95, 0.63], {"state 1": (0.1, 0.95)}),
     "mixing_matrices": lambda: plots.mixing_matrices({"one": np.eye(3), "two": np.tri(3)}, ["I", "want", "apples"]),
     "scan_diagrams": lambda: plots.scan_diagrams(16),
+    "scan_ratios": lambda: plots.scan_ratios(
+        {
+            "forward": {"(8, 196, 384, 16)": {"ours": 2.0, "mambapy": 170.0, "mamba-ssm ref": 120.0, "copy": 0.3}},
+            "forward + backward": {"(8, 196, 384, 16)": {"ours": 8.0, "mambapy": 600.0}},
+        },
+        "ours",
+    ),
     "order_pictures": lambda: plots.order_pictures(["raster", "hilbert", "random"], 8, 8),
     "order over a photograph": lambda: plots.order_pictures(
         {"a path": [0, 5, 17], "all": np.arange(24)}, 4, 6, image=np.zeros((40, 60, 3), np.uint8)
