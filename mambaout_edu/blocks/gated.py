@@ -164,6 +164,8 @@ class GatedBlock(nn.Module):
         self.mixer = mixer(mixed)
         self.fc2 = nn.Linear(hidden, dim)
         self.ls = LayerScale(dim, ls_init_value) if ls_init_value is not None else nn.Identity()
+        if isinstance(self.ls, LayerScale) and ls_init_value is not None:
+            nn.init.constant_(self.ls.gamma, ls_init_value)  # timm 1.0.21 starts it at one, whatever it is told
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -28,27 +28,23 @@ from mambaout_edu.scan import (
     cpu_lanes,
     cpu_lanes_back,
     cpu_math,
+    cpu_saved,
     cpu_tiles,
     cpu_vectors,
     cpu_work,
 )
 from mambaout_edu.scan.cpu_lanes import BLOCK
+from mambaout_edu.scan.cpu_saved import TILE, saved_shape
 from mambaout_edu.scan.cpu_threads import run_on_threads
 from mambaout_edu.scan.cpu_tiles import PLAIN
-from mambaout_edu.scan.cpu_work import TILE
 from mambaout_edu.scan.reference import state_dtype
 
-__all__ = ["backward", "forward", "saved_shape"]
+__all__ = ["backward", "forward"]
 
 SEGMENT = 16 * TILE  # steps of a backward pass between two summations
 KERNELS = (cpu_kernels, cpu_lanes, cpu_backward, cpu_backward_numbers, cpu_lanes_back)
-SOURCES = (*KERNELS, cpu_math, cpu_tiles, cpu_vectors, cpu_work)
+SOURCES = (*KERNELS, cpu_math, cpu_saved, cpu_tiles, cpu_vectors, cpu_work)
 _compiling = threading.Lock()
-
-
-def saved_shape(batch: int, length: int, channels: int, state: int) -> tuple[int, ...]:
-    """Return the shape of what the forward pass keeps: the states before every TILE-th step, [tiles, B, N, D]."""
-    return (math.ceil(length / TILE), batch, state, channels)
 
 
 def forward(

@@ -28,6 +28,7 @@ from mambaout_edu.scan.cpu_lanes_back import (
     one_state_back,
 )
 from mambaout_edu.scan.cpu_math import claim, get
+from mambaout_edu.scan.cpu_saved import TILE
 from mambaout_edu.scan.cpu_tiles import PLAIN, ask_for_tile, load_tile, load_weights, places, store_tile
 from mambaout_edu.scan.cpu_vectors import LANES, copy_lanes
 from mambaout_edu.scan.cpu_work import (
@@ -40,7 +41,6 @@ from mambaout_edu.scan.cpu_work import (
     SKIP,
     SLOT,
     STATES,
-    TILE,
     G,
     H,
     block_of,

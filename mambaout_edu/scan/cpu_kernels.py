@@ -26,6 +26,7 @@ from mambaout_edu.scan.cpu_lanes import (
     prepare_lanes_softplus,
 )
 from mambaout_edu.scan.cpu_math import claim, exp2, get, put, sigmoid, softplus
+from mambaout_edu.scan.cpu_saved import TILE
 from mambaout_edu.scan.cpu_tiles import PLAIN, ask_for_tile, load_tile, load_weights, places, store_tile
 from mambaout_edu.scan.cpu_vectors import LANES
 from mambaout_edu.scan.cpu_work import (
@@ -38,7 +39,6 @@ from mambaout_edu.scan.cpu_work import (
     SKIP,
     SLOT,
     STATES,
-    TILE,
     H,
     U,
     X,

@@ -13,11 +13,10 @@ from numba import njit
 
 from mambaout_edu.scan.cpu_lanes import BLOCK
 from mambaout_edu.scan.cpu_math import get, put
+from mambaout_edu.scan.cpu_saved import TILE
 from mambaout_edu.scan.cpu_tiles import PLAIN, copy_plane, places
 
 __all__ = ["block_of", "keep_states", "kept_states", "load_block", "load_state", "new_work", "no_state", "store_state"]
-
-TILE = 32  # steps from one saved state to the next
 
 # Rows of the work array: TILE for a quantity of the steps, ...
 DT, X, Y, U, DY, DZ, FED, PULL, SLOPE, PER_BLOCK = (TILE * i for i in range(10))

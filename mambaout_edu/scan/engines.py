@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-__all__ = ["ENGINES", "Engine", "EngineStatus", "choose", "engines", "load"]
+__all__ = ["ENGINES", "Engine", "EngineStatus", "choose", "engines", "load", "saved_shape"]
 
 
 @dataclass(frozen=True)
 class Engine:
     """One way to run the scan: where its code is, and when it cannot run.
 
-    `module` is imported on first use. It has `forward`, `backward` and `saved_shape` if the engine runs inside
-    the operator, and `scan`, with the arguments of `reference.scan`, if it does not.
+    `module` is imported on first use. It has `forward` and `backward` if the engine runs inside the operator, and
+    `scan`, with the arguments of `reference.scan`, if it does not. `saving` is the module that has `saved_shape`.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Engine:
     module: str
     in_operator: bool
     hindrance: Callable[[str, bool], str | None]  # (device type, complex A) -> why it cannot run
+    saving: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,11 @@ def _nothing(device: str, complex_system: bool) -> str | None:
 ENGINES = {
     engine.name: engine
     for engine in (
-        Engine("gpu", "Triton, state in registers, chunks of time in parallel", f"{__package__}.gpu", True, _needs_gpu),
-        Engine("cpu", "Numba, state in cache, on all threads of torch", f"{__package__}.cpu", True, _needs_real_cpu),
-        Engine("torch", "chunks in parallel, ordinary torch operations", f"{__package__}.chunked", False, _needs_real),
-        Engine("reference", "a loop over time, slow, any dtype", f"{__package__}.reference", False, _nothing),
-        Engine("mamba_ssm", "the CUDA kernel of mamba-ssm", f"{__package__}.cuda", False, _needs_mamba_ssm),
+        Engine("gpu", "Triton, state in registers, chunks of time in parallel", "gpu", True, _needs_gpu, "gpu"),
+        Engine("cpu", "Numba, state in cache, on all threads of torch", "cpu", True, _needs_real_cpu, "cpu_saved"),
+        Engine("torch", "chunks in parallel, ordinary torch operations", "chunked", False, _needs_real),
+        Engine("reference", "a loop over time, slow, any dtype", "reference", False, _nothing),
+        Engine("mamba_ssm", "the CUDA kernel of mamba-ssm", "cuda", False, _needs_mamba_ssm),
     )
 }
 
@@ -141,4 +142,16 @@ def choose(engine: str, device: str, complex_system: bool) -> str:
 
 def load(name: str) -> Any:
     """Return the module of an engine, imported on first use."""
-    return importlib.import_module(ENGINES[name].module)
+    return importlib.import_module(f"{__package__}.{ENGINES[name].module}")
+
+
+def saved_shape(name: str, batch: int, length: int, channels: int, state: int) -> tuple[int, ...]:
+    """Return the shape of what an engine of the operator keeps for its backward pass.
+
+    >>> saved_shape("cpu", 2, 33, 384, 16)
+    (2, 2, 16, 384)
+    """
+    shape: tuple[int, ...] = importlib.import_module(f"{__package__}.{ENGINES[name].saving}").saved_shape(
+        batch, length, channels, state
+    )
+    return shape

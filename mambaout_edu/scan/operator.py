@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from mambaout_edu.scan.engines import load
+from mambaout_edu.scan.engines import load, saved_shape
 from mambaout_edu.scan.reference import state_dtype
 
 __all__ = ["flops", "operator"]
@@ -35,7 +35,9 @@ def operator(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return out [B, L, D], the last state [B, D, N], and what the backward pass needs (empty unless `save`)."""
     tensors = (u, delta, A, B, C, D, z, delta_bias, initial_state)
-    return load(engine).forward(*tensors, delta_softplus=delta_softplus, save=save)
+    out, last, saved = load(engine).forward(*tensors, delta_softplus=delta_softplus, save=save)
+    # One axis, so that no axis of it may be of length one: torch.export with a free length would ask.
+    return out, last, saved.view(-1)
 
 
 @operator.register_fake
@@ -56,9 +58,9 @@ def _(
     dtype = state_dtype(u, delta, A, B, C)
     batch, length, channels = u.shape
     state = A.shape[1]
-    saved = load(engine).saved_shape(batch, length, channels, state) if save else (0,)
+    saved = math.prod(saved_shape(engine, batch, length, channels, state)) if save else 0
     last = u.new_empty((batch, channels, state), dtype=dtype)
-    return torch.empty_like(u), last, u.new_empty(saved, dtype=dtype)
+    return torch.empty_like(u), last, u.new_empty((saved,), dtype=dtype)
 
 
 @torch.library.custom_op("mambaout_edu::selective_scan_backward", mutates_args=())
@@ -80,6 +82,8 @@ def backward_operator(
 ) -> list[Tensor]:
     """Return the gradients of the nine tensors of the forward pass; one that was None has an empty gradient."""
     tensors = (u, delta, A, B, C, D, z, delta_bias, initial_state)
+    batch, length, channels = u.shape
+    saved = saved.view(saved_shape(engine, batch, length, channels, A.shape[1]))
     grads = load(engine).backward(grad_out, grad_last, saved, *tensors, delta_softplus=delta_softplus)
     return [u.new_empty(0) if g is None else g for g in grads]
 
@@ -159,7 +163,7 @@ def _(
 def _(
     grad_out_shape: Sequence[int],
     grad_last_shape: Sequence[int] | None,
-    saved_shape: Sequence[int],
+    kept_shape: Sequence[int],
     u_shape: Sequence[int],
     delta_shape: Sequence[int],
     A_shape: Sequence[int],

@@ -9,7 +9,57 @@ from torch import Tensor
 
 from mambaout_edu.scan.reference import discretise, per_channel
 
-__all__ = ["causal_conv1d_update", "selective_state_update"]
+__all__ = ["causal_conv1d_update", "recurrence_step", "selective_state_update"]
+
+
+def recurrence_step(state: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """Return one step of the selective recurrence and the state after it: h = exp(delta A) state + delta B u, y = C h.
+
+    The state that is given stays as it is. A complex A gives y = 2 Re(C h), as in `selective_scan`. Source: Gu and
+    Dao, arXiv 2312.00752, algorithm 2, with B discretised to first order as in every released Mamba.
+
+    Parameters
+    ----------
+    state
+        (B, D, N), the state before the step.
+    u, delta
+        (B, D): the token's input, and its step, positive.
+    A
+        (D, N), negative for states that decay.
+    B, C
+        (B, N), or (B, G, N) with G groups of D / G channels each.
+
+    Returns
+    -------
+    y
+        The output (B, D), in the dtype that the arguments promote to.
+    state
+        The state after the step (B, D, N).
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other.
+
+    Examples
+    --------
+    A state that is halved, and to which 2 is added:
+
+    >>> one = torch.ones(1, 1)
+    >>> recurrence_step(torch.ones(1, 1, 1), 2 * one, one, -0.6931472 * one, one, one)
+    (tensor([[2.5000]]), tensor([[[2.5000]]]))
+    """
+    _check_step(state, {"u": u, "delta": delta}, A, B, C)
+    decay = torch.exp(delta[..., None] * A)  # [B, D, N]
+    fed = (delta * u)[..., None] * _for_channels(B, state)  # [B, D, N]
+    state = decay * state + fed
+    y = (_for_channels(C, state) * state).sum(dim=-1)  # [B, D]
+    return (2 * y.real if y.is_complex() else y), state
+
+
+def _for_channels(rows: Tensor, state: Tensor) -> Tensor:
+    """Return B or C of one step, (B, N) or (B, G, N), as [B, D, N], or as [B, 1, N] where all channels share it."""
+    return per_channel(rows if rows.ndim == 3 else rows[:, None], state.shape[1])
 
 
 def selective_state_update(
@@ -60,17 +110,11 @@ def selective_state_update(
     >>> state
     tensor([[[2.5000]]])
     """
-    _check_step(state, x, dt, A, B, C, D, z, dt_bias)
+    _check_step(state, {"x": x, "dt": dt, "z": z}, A, B, C, {"D": D, "dt_bias": dt_bias})
     real = state.real.dtype if state.is_complex() else state.dtype
-    channels = x.shape[1]
-    rows = [(w if w.ndim == 3 else w.unsqueeze(1)).to(state.dtype) for w in (B, C)]  # [B, G, N]
-    B, C = (per_channel(row, channels) for row in rows)  # [B, D, N]
     step = discretise(dt.to(real), None if dt_bias is None else dt_bias.to(real), dt_softplus)  # [B, D]
-    fed = (step * x.to(real))[..., None] * B  # [B, D, N]
-    h = torch.exp(step[..., None] * A.to(state.dtype)) * state + fed
-    state.copy_(h)
-    y = (h * C).sum(dim=-1)  # [B, D]
-    out = 2 * y.real if y.is_complex() else y
+    out, after = recurrence_step(state, x.to(real), step, *(w.to(state.dtype) for w in (A, B, C)))
+    state.copy_(after)
     if D is not None:
         out = out + D.to(real) * x
     if z is not None:
@@ -80,21 +124,19 @@ def selective_state_update(
 
 def _check_step(
     state: Tensor,
-    x: Tensor,
-    dt: Tensor,
+    tokens: dict[str, Tensor | None],
     A: Tensor,
     B: Tensor,
     C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
+    weights: dict[str, Tensor | None] | None = None,
 ) -> None:
+    """Raise ValueError unless tokens are (B, D), weights (D,) and the others fit the state (B, D, N)."""
     if state.ndim != 3 or 0 in state.shape:
         raise ValueError(f"state must be (B, D, N) with no side 0; got shape {tuple(state.shape)}")
     batch, channels, size = state.shape
-    row = (batch, channels)
-    expected: list[tuple[str, Tensor | None, tuple[int, ...]]] = [("x", x, row), ("dt", dt, row), ("z", z, row)]
-    expected += [("A", A, (channels, size)), ("D", D, (channels,)), ("dt_bias", dt_bias, (channels,))]
+    expected: list[tuple[str, Tensor | None, tuple[int, ...]]] = [("A", A, (channels, size))]
+    expected += [(name, x, (batch, channels)) for name, x in tokens.items()]
+    expected += [(name, x, (channels,)) for name, x in (weights or {}).items()]
     for name, tensor, shape in expected:
         if tensor is not None and tensor.shape != shape:
             raise ValueError(

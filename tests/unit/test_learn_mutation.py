@@ -131,6 +131,13 @@ _START = [
     "_first_state: initial_state -> expected",
 ]
 _SPREAD = [f"spread_over_heads: {old} -> {new}" for old, new in (("weights", "B"), ("weights", "C"), ("weights", "x"))]
+EQUIVALENT["scan.step"] = {
+    "of the state only the number of channels is taken, which counts where B and C have groups": [
+        *(f"recurrence_step: state -> {x} in _for_channels(B, state)" for x in ("A", "B", "C", "decay", "delta", "u")),
+        *(f"recurrence_step: state -> {x} in _for_channels(C, state)" for x in ("A", "B", "C", "decay", "delta", "u")),
+        "recurrence_step: state -> fed in _for_channels(C, state)",
+    ],
+}
 EQUIVALENT["scan.recurrence"] = {
     _SAME_SHAPE: [
         *("ssd_recurrence: v -> x in _first_state(v, B, initial_state)", *_SPREAD, "spread_over_heads: x -> delta"),
@@ -162,8 +169,57 @@ EQUIVALENT["scan.chunked"] = {
     ],
 }
 
+_ONE_SIZE = "the number of pixels is the same with height and width exchanged"
+EQUIVALENT["flatten.inverse"] = {
+    "the checks return the order as it is, and order, index and steps are of one length": [
+        "inverse: check_order(order, len(as_index(order))) -> order",
+        "inverse: as_index(order) -> order in len(as_index(order))",
+        "inverse: index -> order in np.empty_like(index)",
+        "inverse: index -> order",
+        "inverse: index -> order in len(index)",
+        "inverse: index -> steps in len(index)",
+    ],
+}
+EQUIVALENT["flatten.zorder"] = {
+    "the larger of two numbers is the same in either order": ["zorder: max(height, width) -> max(width, height)"],
+}
+EQUIVALENT["flatten.memory_map"] = {
+    "what is not read yet gets no weight, whatever was computed for it": [
+        "memory_map: np.maximum(ago, 0) -> ago",
+        "memory_map: np.maximum(ago, 0) -> np.maximum(0, ago)",
+        "memory_map: 0 -> -1 in np.maximum(ago, 0)",
+    ],
+    "the checks return the order and the decay as they are": [
+        "_check_share: float(value) -> value",
+        "_steps: _whole(order, height, width) -> order in inverse(_whole(order, height, width))",
+        "_whole: check_order(order, height * width) -> order",
+    ],
+    _ONE_SIZE: [
+        "_steps: _whole(order, height, width) -> _whole(order, width, height) in inverse(_whole(order, height, width))",
+        "_whole: check_size(height, width) -> check_size(width, height)",
+    ],
+}
+EQUIVALENT["flatten.cross_scan"] = {
+    "all paths have one length": ["flatten_paths: 0 -> 1", "flatten_paths: 0 -> -1"],
+}
+_PLAN = "plan('paths', paths, options, {}, y[0].device, apart=not isinstance(y, Tensor))"
+EQUIVALENT["flatten.merge"] = {
+    _ONE_SIZE: [f"merge: {_PLAN.format('height, width')} -> {_PLAN.format('width, height')}"],
+}
+
 # Parts of a reference that no case of the exercise may reach, by reason: their source, which is left as it is.
 UNASKED: dict[str, dict[str, list[str]]] = {
+    "scan.step": {
+        "no case gives bad arguments": [
+            "_check_step(state, {'u': u, 'delta': delta}, A, B, C)",
+            "expected += [(name, x, (batch, channels)) for name, x in tokens.items()]",
+            "expected += [(name, x, (channels,)) for name, x in (weights or {}).items()]",
+        ],
+        "in the exercise A is real": ["2 * y.real", "y.is_complex()"],
+        "in the exercise B and C are [B, N]": [
+            "per_channel(rows if rows.ndim == 3 else rows[:, None], state.shape[1])"
+        ],
+    },
     "scan.mixing_matrix": {
         "the exercise has neither bias nor softplus": [
             "bias = None if delta_bias is None else delta_bias[:, None]",
@@ -175,6 +231,23 @@ UNASKED: dict[str, dict[str, list[str]]] = {
             "shape == (D, N)",
             "x = x[None, :, :, None]",
             "x = x[:, None] if x.ndim == 3 else x",
+        ],
+    },
+    "flatten.memory_map": {
+        "the exercise gives indices, no names": ["isinstance(order, str)", "order_of(order, height, width)"],
+        "no case gives bad arguments": ["check_whole('step', step, 0, steps.size - 1)"],
+    },
+    "flatten.merge": {
+        "in the exercise y is a tensor, no list": [
+            "torch.cat(list(y), dim=1)",
+            "return [part.ndim for part in y] == [3] * len(way.lengths) and [part.shape[1] for part in y] == "
+            "list(way.lengths)",
+        ],
+        "all tensors are on one device": ["y[0].device"],
+        "no case gives bad arguments": [
+            "isinstance(y, Tensor)",
+            "return f'shape {tuple(y.shape)}'",
+            "return f\"shapes {', '.join((str(tuple(part.shape)) for part in y))}\"",
         ],
     },
     "systems.zero_order_hold": {
@@ -285,7 +358,8 @@ def functions_of(exercise: Exercise) -> tuple[dict[str, ast.FunctionDef], dict]:
         if current in found or current not in known:
             continue
         found[current] = known[current]
-        wanted += [node.id for node in ast.walk(known[current]) if isinstance(node, ast.Name)]
+        own = {arg.arg for arg in known[current].args.args}  # an argument may be called as a function of the module is
+        wanted += [n.id for n in ast.walk(known[current]) if isinstance(n, ast.Name) and n.id not in own]
     return found, vars(module)
 
 

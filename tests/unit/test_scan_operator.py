@@ -79,6 +79,29 @@ def test_exported(engine, holds_operator):
     torch.testing.assert_close(program.module()(*tensors), Scan("reference")(*tensors), rtol=1e-4, atol=1e-5)
 
 
+def test_exported_with_gradients_and_a_free_length():
+    tensors = [arguments(grad=True)[k] for k in ("u", "delta", "A", "B", "C")]
+    length = torch.export.Dim("length", min=2, max=4096)
+    free = tuple(None if x.ndim == 2 else {2: length} for x in tensors)
+    program = torch.export.export(Scan("cpu"), tuple(tensors), dynamic_shapes=free)
+    longer = [x if x.ndim == 2 else torch.cat((x, x), dim=2) for x in tensors]
+    torch.testing.assert_close(program.module()(*longer), Scan("reference")(*longer), rtol=1e-4, atol=1e-5)
+
+
+def test_tracing_does_not_import_numba():
+    code = """
+import sys, torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from mambaout_edu.scan import selective_scan
+with FakeTensorMode():
+    u = torch.empty(2, 8, 64, requires_grad=True)
+    selective_scan(u, u, torch.empty(8, 4), *(torch.empty(2, 4, 64) for _ in range(2)))
+print("numba" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_autocast_leaves_the_state_in_float32():
     tensors = arguments(grad=True)
     with torch.autocast("cpu", torch.bfloat16):

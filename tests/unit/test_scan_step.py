@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mambaout_edu.scan import causal_conv1d_update, selective_scan, selective_state_update
+from mambaout_edu.scan import causal_conv1d_update, recurrence_step, selective_scan, selective_state_update
 
 
 @settings(max_examples=20)
@@ -39,6 +39,33 @@ def test_steps_are_the_scan_at_every_position(groups, gate, skip, bias, softplus
     torch.testing.assert_close(memory, last)
 
 
+@pytest.mark.parametrize("groups", [None, 1, 3])
+@pytest.mark.parametrize("kind", [torch.float64, torch.complex128])
+def test_pure_steps_are_the_scan_and_change_nothing(kind, groups):
+    batch, channels, state, length = 2, 6, 3, 7
+    u, delta = torch.randn(batch, length, channels).double(), torch.rand(batch, length, channels).double()
+    rows = (batch, length, state) if groups is None else (batch, length, groups, state)
+    A, B, C, start = (torch.randn(*s, dtype=kind) for s in ((channels, state), rows, rows, (batch, channels, state)))
+    A = torch.complex(-A.real.exp(), A.imag) if A.is_complex() else -A.exp()
+    options = {"initial_state": start, "return_last_state": True, "layout": "bld", "engine": "reference"}
+    expected, last = selective_scan(u, delta, A, B, C, **options)
+
+    memory = start.clone()
+    for t in range(length):
+        given = memory, u[:, t], delta[:, t], A, B[:, t], C[:, t]
+        before = [x.clone() for x in given]
+        y, memory = recurrence_step(*given)
+        assert all(torch.equal(x, old) for x, old in zip(given, before, strict=True))
+        torch.testing.assert_close(y, expected[:, t])
+    torch.testing.assert_close(memory, last)
+
+
+def test_gradients_flow_through_pure_steps():
+    shapes = ((1, 2, 3), (1, 2), (1, 2), (2, 3), (1, 3), (1, 3))
+    given = [torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in shapes]
+    assert torch.autograd.gradcheck(recurrence_step, given)
+
+
 @pytest.mark.parametrize("activation", [None, "silu", "swish"])
 def test_convolution_steps_are_the_causal_convolution(activation):
     g = torch.Generator().manual_seed(0)
@@ -67,6 +94,14 @@ def test_bad_shapes_are_refused_in_words():
         selective_state_update(state[0], x, x, A, row, row)
     with pytest.raises(ValueError, match=r"dt must be \(2, 4\) .* got \(2, 3\)"):
         selective_state_update(state, x, row, A, row, row)
+    with pytest.raises(ValueError, match=r"delta must be \(2, 4\) .* got \(2, 3\)"):
+        recurrence_step(state, x, row, A, row, row)
+    with pytest.raises(ValueError, match=r"z must be \(2, 4\) .* got \(2, 3\)"):
+        selective_state_update(state, x, x, A, row, row, z=row)
+    with pytest.raises(ValueError, match=r"D must be \(4,\) .* got \(4, 3\)"):
+        selective_state_update(state, x, x, A, row, row, D=A)
+    with pytest.raises(ValueError, match=r"A must be \(4, 3\) .* got \(3, 4\)"):
+        recurrence_step(state, x, x, A.T, row, row)
     with pytest.raises(ValueError, match=r"C must be \(B, N\) = \(2, 3\) .* got \(2, 3, 3\)"):
         selective_state_update(state, x, x, A, row, torch.zeros(2, 3, 3))
     with pytest.raises(ValueError, match=r"conv_state must be \(B, D, W\)"):

@@ -10,6 +10,67 @@ import math
 import numpy as np
 import torch
 
+# scan.step
+
+
+def _after_token(h, d, a, b, u):
+    return math.exp(d * a) * h + d * b * u
+
+
+def step_numbers(state, u, delta, A, B, C, advance=_after_token, old=False):
+    """Go through all states with Python's own numbers; `advance(h, d, a, b, u)` returns one state after the token."""
+    after, y = torch.zeros_like(state), torch.zeros_like(u)
+    for i, k, n in np.ndindex(*state.shape):
+        numbers = state[i, k, n], delta[i, k], A[k, n], B[i, n], u[i, k]
+        after[i, k, n] = advance(*(x.item() for x in numbers))
+        y[i, k] += C[i, n] * (state if old else after)[i, k, n]
+    return y, after
+
+
+def step_einsum(state, u, delta, A, B, C):
+    after = torch.einsum("bdn,bdn->bdn", torch.einsum("bd,dn->bdn", delta, A).exp(), state)
+    after = after + torch.einsum("bd,bd,bn->bdn", delta, u, B)
+    return [torch.einsum("bdn,bn->bd", after, C), after]
+
+
+def step_scan(state, u, delta, A, B, C):
+    from mambaout_edu.scan import selective_scan
+
+    sequences = (x[:, None] for x in (u, delta))
+    rows = (x[:, None] for x in (B, C))
+    options = {"initial_state": state, "return_last_state": True, "layout": "bld", "engine": "reference"}
+    y, after = selective_scan(*sequences, A, *rows, **options)
+    return y[:, 0], after
+
+
+def step_double(state, u, delta, A, B, C):
+    state, u, delta, A, B, C = (x.double().numpy() for x in (state, u, delta, A, B, C))
+    after = np.exp(delta[:, :, None] * A) * state + (delta * u)[:, :, None] * B[:, None, :]
+    return torch.from_numpy((after @ C[:, :, None])[:, :, 0]), torch.from_numpy(after)
+
+
+def step_every_state(state, u, delta, A, B, C):
+    _, after = step_numbers(state, u, delta, A, B, C)
+    return after * C.unsqueeze(1), after
+
+
+def step_over_channels(state, u, delta, A, B, C):
+    read, after = step_every_state(state, u, delta, A, B, C)
+    return sum(read.unbind(1)), after
+
+
+def step_state_first(state, u, delta, A, B, C):
+    return step_numbers(state, u, delta, A, B, C)[::-1]
+
+
+def step_exchanged(state, u, delta, A, B, C):
+    return step_numbers(state, u, delta, A, C, B)
+
+
+def step_no_state(state, u, delta, A, B, C):
+    return step_numbers(state, u, delta, A, B, C)[0]
+
+
 # scan.recurrence
 
 
@@ -334,6 +395,7 @@ def _with(function, **changed):
 
 
 RIGHT = {
+    "scan.step": [step_numbers, step_einsum, step_scan, step_double],
     "scan.recurrence": [recurrence_loop, recurrence_numbers, recurrence_closed_form],
     "scan.combine": [combine_nested, combine_probed, combine_double],
     "scan.chunked": [chunked_stepwise, chunked_pieces, chunked_whole],
@@ -342,6 +404,20 @@ RIGHT = {
 }
 
 WRONG = {
+    "scan.step": {
+        "step_left_out_of_B": _with(step_numbers, advance=lambda h, d, a, b, u: math.exp(d * a) * h + b * u),
+        "step_left_out_of_decay": _with(step_numbers, advance=lambda h, d, a, b, u: math.exp(a) * h + d * b * u),
+        "no_exponential": _with(step_numbers, advance=lambda h, d, a, b, u: d * (a * h + b * u)),
+        "euler": _with(step_numbers, advance=lambda h, d, a, b, u: h + d * (a * h + b * u)),
+        "no_decay": _with(step_numbers, advance=lambda h, d, a, b, u: h + d * b * u),
+        "decayed_input": _with(step_numbers, advance=lambda h, d, a, b, u: math.exp(d * a) * (h + d * b * u)),
+        "read_too_early": _with(step_numbers, old=True),
+        "states_not_summed": step_every_state,
+        "summed_over_channels": step_over_channels,
+        "returned_swapped": step_state_first,
+        "swapped_weights": step_exchanged,
+        "output_alone": step_no_state,
+    },
     "scan.recurrence": {
         "step_left_out_of_B": recurrence_without_step_on_input,
         "step_left_out_of_decay": recurrence_constant_decay,
