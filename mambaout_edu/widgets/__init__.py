@@ -13,6 +13,7 @@ _HOMES = {
     "Prediction": "prediction",
     "ProgressPanel": "progress_map",
     "Quiz": "quiz",
+    "ScanExplorer": "scan_explorer",
     "Selection": "selection",
     "TrainingCurve": "training_curve",
     "Widget": "_base",

@@ -30,6 +30,9 @@ class Widget(anywidget.AnyWidget):
     own keys in it) and the traits that tell its state in text (`repr_traits`). The page finds the
     strings in the trait `strings`, without the prefix.
 
+    A long `widget.js` may leave parts to other files of its folder, named in `modules`: they are put
+    in front of it, in that sequence.
+
     `widget.js` starts from `open_root(model, el, name)` of `_shared/widget.js`, which keeps typed
     keys away from JupyterLab, gives a live region for screen readers, and removes every listener
     when the view goes.
@@ -38,6 +41,7 @@ class Widget(anywidget.AnyWidget):
     strings_part: ClassVar[str] = "widgets"
     strings_prefix: ClassVar[str] = ""
     repr_traits: ClassVar[tuple[str, ...]] = ()
+    modules: ClassVar[tuple[str, ...]] = ()
 
     strings = traitlets.Dict().tag(sync=True)
 
@@ -45,7 +49,7 @@ class Widget(anywidget.AnyWidget):
         # traitlets makes a subclass of its own for traits that are added later: that one has its files already.
         folder = None if "_esm" in cls.__dict__ else _folder(cls.__module__)
         if folder is not None and (folder / "widget.js").is_file():
-            cls._esm = _with_shared(folder, "widget.js")
+            cls._esm = _with_shared(folder, *cls.modules, "widget.js")
             cls._css = _with_shared(folder, "widget.css")
         super().__init_subclass__(**kwargs)
 
@@ -83,7 +87,8 @@ def _folder(module: str) -> Traversable | None:
         return None
 
 
-def _with_shared(folder: Traversable, name: str) -> str:
-    shared = files("mambaout_edu.widgets") / "_shared" / name
-    own = folder / name
-    return "\n".join(part.read_text(encoding="utf-8") for part in (shared, own) if part.is_file())
+def _with_shared(folder: Traversable, *names: str) -> str:
+    """Return the shared file of the last name, then the folder's own files, in one text."""
+    shared = files("mambaout_edu.widgets") / "_shared" / names[-1]
+    parts = (shared, *(folder / name for name in names))
+    return "\n".join(part.read_text(encoding="utf-8") for part in parts if part.is_file())
