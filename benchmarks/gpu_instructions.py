@@ -19,7 +19,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from mambaout_edu.scan import gpu_backward, gpu_kernels
-from mambaout_edu.scan.gpu_launch import WINDOW, Tile, backward_tile, forward_tile
+from mambaout_edu.scan.gpu_launch import NEAR, WINDOW, Tile, backward_tile, forward_tile
 
 TARGET = GPUTarget("cuda", 90, 32)
 SEQUENCES = ("u", "delta", "z", "out", "dy", "du", "ddelta", "dz")
@@ -44,7 +44,7 @@ def compile_kernel(kernel: Any, tile: Tile, dtype: str, state: int, **constants:
     """Compile a kernel as a launch with dense, aligned tensors of whole tiles would."""
     import triton.language as tl
 
-    constants |= {"N": state, "NP": tile.state, "BD": tile.channels, "U": WINDOW, "K": WINDOW, "EVERY": WINDOW}
+    constants |= {"N": state, "NP": tile.state, "BD": tile.channels, "U": tile.window, "K": WINDOW, "EVERY": NEAR}
     constants |= {"SOFTPLUS": True, "FIXED_B": False, "FIXED_C": False, "EVEN_D": True, "FETCH": True}
     constants.setdefault("EVEN_L", True)
     constants["REAL"] = tl.float32
@@ -58,7 +58,7 @@ def compile_kernel(kernel: Any, tile: Tile, dtype: str, state: int, **constants:
         if not (parameter.do_not_specialize or parameter.do_not_specialize_on_alignment):
             attributes[(i,)] = [["tt.divisibility", 16]]
     source = ASTSource(kernel, signature=signature, constexprs=values, attrs=attributes)
-    options = {"num_warps": tile.warps, "num_stages": 1, "enable_fp_fusion": True}
+    options = {"num_warps": tile.warps, "num_stages": 1, "enable_fp_fusion": True, "maxnreg": tile.registers}
     return triton.compile(source, target=TARGET, options=options)
 
 
@@ -95,7 +95,7 @@ def count(kernel: Any, tile: Tile, dtype: str = "fp32", state: int = 16, **const
     """Compile and count one kernel. Raises RuntimeError where Triton's disassembler gives nothing."""
     instructions, registers, stack = disassemble(compile_kernel(kernel, tile, dtype, state, **constants))
     loop = longest_loop(instructions)
-    elements = WINDOW * tile.channels * tile.state / (32 * tile.warps)
+    elements = tile.window * tile.channels * tile.state / (32 * tile.warps)
     names = [re.sub(r"^@!?U?P\w+\s+", "", text).split()[0].split(".")[0] for text in loop]
     name = kernel.fn.__name__
     return Count(

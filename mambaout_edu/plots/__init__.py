@@ -8,12 +8,14 @@ be drawn from several threads.
 from .style import COLOURS, LINE_STYLES, MARKERS, STYLE, Picture, picture, show, use_style  # isort: skip
 from .charts import accuracies, cost, loss_curves
 from .evidence import published_accuracy, reaches
+from .gpu_scans import gpu_speedups
 from .order_animation import save_order_animation
 from .orders import autocorrelation_curves, locality_bars, neighbour_map_pictures, order_pictures, reach_crosses
 from .pictures import feature_maps, mistakes, patches, photo_grid
 from .scan_benchmark import scan_ratios
 from .scan_diagrams import scan_diagrams, scan_joins
 from .scans import hold_error, kept_tokens, mixing_matrices, roofline, scan_costs, scan_errors
+from .state_maps import state_maps
 from .systems import discretisations, memory_curves, portraits, recollections, responses
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "cost",
     "discretisations",
     "feature_maps",
+    "gpu_speedups",
     "hold_error",
     "kept_tokens",
     "locality_bars",
@@ -53,5 +56,6 @@ __all__ = [
     "scan_joins",
     "scan_ratios",
     "show",
+    "state_maps",
     "use_style",
 ]

@@ -98,6 +98,7 @@ def backward(
     dtype = saved.dtype
     batch, length, channels = u.shape
     state = A.shape[1]
+    saved = saved.view(saved_shape(batch, length, channels, state))
     inputs = _Inputs(dtype, u, delta, A, B, C, D, z, delta_bias)
     du, ddelta = torch.empty_like(u, dtype=dtype), torch.empty_like(delta, dtype=dtype)
     dz = ddelta if z is None else torch.empty_like(z, dtype=dtype)

@@ -35,20 +35,23 @@ __all__ = ["chunk_adjoints", "gradients"]
 
 
 @triton.jit(
-    do_not_specialize=["length", "chunk"],
+    do_not_specialize=["length", "chunk", "count"],
     do_not_specialize_on_alignment=["A", "ends"],
 )
 def chunk_adjoints(
     delta, A, C, z, bias, dy, ends, sums, delta_b, delta_t, z_b, z_t, dy_b, dy_t, length, channels, groups, chunk,
-    N: tl.constexpr, NP: tl.constexpr, BD: tl.constexpr, U: tl.constexpr, SOFTPLUS: tl.constexpr,
+    count, N: tl.constexpr, NP: tl.constexpr, BD: tl.constexpr, U: tl.constexpr, SOFTPLUS: tl.constexpr,
     FIXED_C: tl.constexpr, EVEN_D: tl.constexpr, EVEN_L: tl.constexpr, FETCH: tl.constexpr, REAL: tl.constexpr,
 ):  # fmt: skip
-    """Write the adjoint [N, BD] that leaves a chunk at its start if none entered at its end, and the sum of steps."""
+    """Write the adjoint [N, BD] that leaves a chunk at its start if none entered at its end, and the sum of steps.
+
+    Nothing needs those of the first chunk.
+    """
     b, g, block, d, lane, width = place(channels, groups, BD)
     column = g * width + block * BD
     exists = lane < width
     inside = None if EVEN_D else exists
-    c = tl.program_id(1)
+    c = tl.program_id(1) + 1
     n = tl.arange(0, NP)
     steps = tl.minimum(chunk, length - c * chunk)
     tile = n[:, None] * channels + d[None, :]
@@ -91,21 +94,24 @@ def chunk_adjoints(
             weights = C_tile if FIXED_C else weight_row(C_row + row, n, N, NP)[:, None]
             adjoint = (adjoint + slope[None, :] * weights) * tl.exp2(dt[None, :] * rate)
         t = ahead
-    at = b * tl.num_programs(1) + c
+    at = b * count + c
     tl.store(ends + at * N * channels + tile, adjoint, mask=within)
     tl.store(sums + at * channels + d, total, mask=exists)
 
 
-@triton.jit(do_not_specialize=["length", "chunk"])
+@triton.jit(do_not_specialize=["length", "chunk", "batch"])
 def gradients(
     u, delta, A, B, C, D, z, bias, dy, kept, entering, du, ddelta, dz, dA, dB, dC, dD, dbias, dstart,
     u_b, u_t, delta_b, delta_t, z_b, z_t, dy_b, dy_t, du_b, du_t, ddelta_b, ddelta_t, dz_b, dz_t,
     length, channels, groups, chunk, batch,
-    N: tl.constexpr, NP: tl.constexpr, BD: tl.constexpr, K: tl.constexpr, SOFTPLUS: tl.constexpr,
+    N: tl.constexpr, NP: tl.constexpr, BD: tl.constexpr, K: tl.constexpr, EVERY: tl.constexpr, SOFTPLUS: tl.constexpr,
     FIXED_B: tl.constexpr, FIXED_C: tl.constexpr, EVEN_D: tl.constexpr, EVEN_L: tl.constexpr, FETCH: tl.constexpr,
     REAL: tl.constexpr,
 ):  # fmt: skip
-    """Walk a chunk backwards from the adjoint that enters its end; `kept` holds the state before every K-th step."""
+    """Walk a chunk backwards, K steps at a time, from the adjoint that enters its end.
+
+    `kept` holds the state before every EVERY-th step; the way from there to a window's start is walked again.
+    """
     b, g, block, d, lane, width = place(channels, groups, BD)
     exists = lane < width
     inside = None if EVEN_D else exists
@@ -150,12 +156,20 @@ def gradients(
     D_sum = tl.zeros((BD,), REAL)
     bias_sum = tl.zeros((BD,), REAL)
     slot = N * channels
-    kept_row = kept + (b * tl.cdiv(length, K) + start // K) * slot
+    kept_row = kept + b * tl.cdiv(length, EVERY) * slot
     column = g * width + block * BD
     windows = tl.cdiv(steps, K)
     for w in range(0, windows):
         t = (windows - 1 - w) * K
-        h = read(kept_row + (t // K).to(tl.int64) * slot + tile, safe)
+        h = read(kept_row + ((start + t) // EVERY).to(tl.int64) * slot + tile, safe)
+        if EVERY > K:
+            for s in range(t - (start + t) % EVERY, t, K):
+                early_xs = load_rows(u_row, u_t, d, inside, s, t, K)
+                early_raws = load_rows(delta_row, delta_t, d, inside, s, t, K)
+                for j in tl.static_range(K):
+                    early_dt = step_size(early_raws[j], shift, SOFTPLUS, REAL)
+                    early_B = B_tile if FIXED_B else weight_row(B_row + (s + j) * groups * N, n, N, NP)[None, :]
+                    h = tl.exp2(early_dt[:, None] * rate) * h + (early_dt * early_xs[j].to(REAL))[:, None] * early_B
         xs = load_rows(u_row, u_t, d, inside, t, steps, K)
         raws = load_rows(delta_row, delta_t, d, inside, t, steps, K)
         dts = ()
@@ -172,14 +186,15 @@ def gradients(
             if j % 2 == 1:
                 before = before + (h,)
         ahead = tl.maximum(t - K, 0)
-        fetch(u_row, u_t, ahead, steps, column, channels, BD, K, FETCH)
-        fetch(delta_row, delta_t, ahead, steps, column, channels, BD, K, FETCH)
+        walked = tl.maximum(t - 2 * K, 0) if EVERY > K else ahead  # the way to the next window begins there
+        fetch(u_row, u_t, walked, steps, column, channels, BD, K, FETCH)
+        fetch(delta_row, delta_t, walked, steps, column, channels, BD, K, FETCH)
         fetch(dy_row, dy_t, ahead, steps, column, channels, BD, K, FETCH)
         if z is not None:
             fetch(z_row, z_t, ahead, steps, column, channels, BD, K, FETCH)
-        fetch(kept_row + (ahead // K).to(tl.int64) * slot, 0, 0, 1, column * N, slot, BD * NP, 1, FETCH)
+        fetch(kept_row + ((start + ahead) // EVERY).to(tl.int64) * slot, 0, 0, 1, column * N, slot, BD * NP, 1, FETCH)
         if not FIXED_B:
-            fetch(B_row, groups * N, ahead, steps, 0, N, NP, K, FETCH)
+            fetch(B_row, groups * N, walked, steps, 0, N, NP, K, FETCH)
         if not FIXED_C:
             fetch(C_row, groups * N, ahead, steps, 0, N, NP, K, FETCH)
         for j in tl.static_range(K - 1, -1, -1):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mambaout_edu.scan.gpu_launch import (
+    NEAR,
     WINDOW,
     Inputs,
     backward_tile,
@@ -16,6 +17,8 @@ from mambaout_edu.scan.gpu_launch import (
     dense,
     dense_like,
     forward_tile,
+    given_back,
+    plain_tile,
     step_bias,
     turned,
     vector,
@@ -23,7 +26,8 @@ from mambaout_edu.scan.gpu_launch import (
 
 __all__ = ["backward"]
 
-PARTS = 4  # of a batch, for which kept states are made again one part after the other
+PARTS = 16  # in which states that were kept farther apart than NEAR are made again, one part after the other
+SEGMENT = 1024  # steps that a part has at least where a sequence is cut: fewer would leave multiprocessors idle
 
 
 def backward(
@@ -44,29 +48,30 @@ def backward(
 ) -> list[Tensor | None]:
     """Return the gradients of the nine tensors of the forward pass, in their dtypes; None where one was None."""
     x = Inputs(u, delta, A, B, C, z)
-    skip, bias = vector(D, x.real), step_bias(delta, delta_bias, delta_softplus, x.real)
+    skip, bias = vector(D, x.real), step_bias(delta, delta_bias, x.real)
     dy, last = dense(grad_out), None if grad_last is None else grad_last.to(x.real).contiguous()
     sequences = [None if s is None else dense_like(s) for s in (u, delta, z)]
     du, ddelta, dz = (None if pair is None else pair[1] for pair in sequences)
-    sums = _Sums()
+    saved = saved.view(x.batch, -1, x.channels, x.state)
     every = _distance(saved.shape[1], x.length)
-    parts = 1 if every == WINDOW else min(x.batch, PARTS)
-    bounds = [x.batch * i // parts for i in range(parts + 1)]
+    sums = _Sums(x, initial_state is not None)
     with torch.cuda.device_of(u):
-        for low, high in itertools.pairwise(bounds):
-            part = x.entries(low, high)
-            kept = saved[low:high]
-            if every != WINDOW:
-                kept = _closer_states(part, bias, kept, every, delta_softplus)
-            found = tuple(None if s is None else s[low:high] for s in (du, ddelta, dz))
-            entering = None if last is None else last[low:high]
-            wanted = initial_state is not None
-            _walk_back(part, skip, bias, dy[low:high], kept, entering, found, sums, wanted, delta_softplus)
-    for pair in sequences:
-        if pair is not None and pair[0] is not pair[1]:
-            pair[0].copy_(pair[1])
-    d_u, d_delta, d_z = (None if pair is None else pair[0] for pair in sequences)
-    grads = (d_u, d_delta, sums.A, sums.B, sums.C, sums.D, d_z, sums.bias, sums.start)
+        for entries, segments in _parts(x, every):
+            entering = None if last is None else last[entries]
+            for steps in segments:
+                part = x.part(entries, steps)
+                kept = saved[entries, steps.start // every : math.ceil(steps.stop / every)].contiguous()
+                if every > NEAR:
+                    kept = _closer_states(part, bias, kept, every, delta_softplus)
+                found = tuple(None if s is None else s[entries, steps] for s in (du, ddelta, dz))
+                entering = _walk_back(
+                    part, skip, bias, dy[entries, steps], kept, min(every, NEAR), entering, found,
+                    sums.rows(entries, steps), sums, steps.start > 0 or sums.start is not None, delta_softplus,
+                )  # fmt: skip
+            if sums.start is not None and entering is not None:
+                sums.start[entries] = entering
+    d_u, d_delta, d_z = (None if pair is None else given_back(*pair) for pair in sequences)
+    grads = (d_u, d_delta, sums.of("A"), *sums.weights(), sums.of("D"), d_z, sums.of("bias"), sums.start)
     asked = (u, delta, A, B, C, D, z, delta_bias, initial_state)
     return [None if t is None or g is None else _like(g, t) for g, t in zip(grads, asked, strict=True)]
 
@@ -83,47 +88,70 @@ def _like(grad: Tensor, x: Tensor) -> Tensor:
 
 def _distance(kept: int, length: int) -> int:
     """Return how many steps are between kept states, of which there are so many."""
-    every = WINDOW
+    every = NEAR
     while math.ceil(length / every) > kept:
         every *= 2
     return every
 
 
+def _parts(x: Inputs, every: int) -> list[tuple[slice, list[slice]]]:
+    """Return which batch entries, and which of their steps, the last ones first, are walked back together.
+
+    All of them; but where states have to be made again, about PARTS parts, so that few are there at a time.
+    """
+    if every <= NEAR:
+        return [(slice(0, x.batch), [slice(0, x.length)])]
+    count = min(x.batch, PARTS)
+    pieces = max(1, min(PARTS // count, x.length // SEGMENT))
+    bounds = [x.batch * i // count for i in range(count + 1)]
+    ends = [min(x.length, math.ceil(x.length * i / pieces / every) * every) for i in range(pieces + 1)]
+    segments = [slice(*pair) for pair in itertools.pairwise(ends)][::-1]
+    return [(slice(*pair), segments) for pair in itertools.pairwise(bounds)]
+
+
 class _Sums:
-    """Gradients that are sums: over batch and time (A, D, bias, fixed B and C) or over channels (B and C)."""
+    """Gradients that are sums: over batch and time (A, D, bias, fixed B and C) or over channels (B and C).
 
-    def __init__(self) -> None:
-        self.A: Tensor | None = None
-        self.B: Tensor | None = None
-        self.C: Tensor | None = None
-        self.D: Tensor | None = None
-        self.bias: Tensor | None = None
-        self.start: Tensor | None = None
+    The kernels write partial sums; they are added up here in their order, so that two runs give the same bits.
+    """
 
-    def add(self, name: str, partial: Tensor | None, batch_first: bool) -> None:
-        """Add up partial sums [batch, chunks, ...] or [blocks, batch, ...] in their order; join or add parts."""
-        if partial is None:
-            return
-        so_far: Tensor | None = getattr(self, name)
-        if batch_first:
+    def __init__(self, x: Inputs, start_wanted: bool) -> None:
+        per_row, fixed = (x.batch, x.length, x.groups, x.state), x.fixed
+        self.dB = None if fixed["FIXED_B"] else x.A.new_empty(per_row)
+        self.dC = None if fixed["FIXED_C"] else x.A.new_empty(per_row)
+        self.start = x.A.new_empty(x.batch, x.channels, x.state) if start_wanted else None
+        self._totals: dict[str, Tensor] = {}
+
+    def rows(self, entries: slice, steps: slice) -> tuple[Tensor | None, Tensor | None]:
+        """Return where the gradients of B and C of a part belong."""
+        return tuple(None if s is None else s[entries, steps] for s in (self.dB, self.dC))  # type: ignore[return-value]
+
+    def add(self, name: str, partial: Tensor | None) -> None:
+        """Add partial sums [batch, chunks, ...]."""
+        if partial is not None:
             total = partial.sum(dim=(0, 1))
-            setattr(self, name, total if so_far is None else so_far + total)
-        else:
-            total = partial.sum(dim=0) if partial.shape[0] > 1 else partial[0]
-            setattr(self, name, total if so_far is None else torch.cat((so_far, total)))
+            self._totals[name] = self._totals[name] + total if name in self._totals else total
+
+    def of(self, name: str) -> Tensor | None:
+        """Return a sum over batch and time."""
+        return self._totals.get(name)
+
+    def weights(self) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients of B and C, fixed or not."""
+        return self.of("B") if self.dB is None else self.dB, self.of("C") if self.dC is None else self.dC
 
 
 def _closer_states(x: Inputs, bias: Tensor | None, kept: Tensor, every: int, softplus: bool) -> Tensor:
-    """Return the state before every WINDOW-th step, by scans that start from those before every `every`-th."""
+    """Return the state before every NEAR-th step, by scans that start from those before every `every`-th."""
     from mambaout_edu.scan.gpu_kernels import outputs
 
     tile = forward_tile(x.state, x.width)
-    closer = kept.new_empty((x.batch, math.ceil(x.length / WINDOW), x.channels, x.state))
+    closer = kept.new_empty((x.batch, math.ceil(x.length / NEAR), x.channels, x.state))
     entering = kept.transpose(2, 3).contiguous()
     outputs[x.programs(tile), kept.shape[1]](
         x.u, x.delta, x.A_turned, x.B_turned, x.C_turned, None, None, bias, entering, None, closer, None,
-        *x.strides(x.u, x.delta, None, None), x.length, x.channels, x.groups, every, U=WINDOW, EVERY=WINDOW,
-        **x.fixed, **x.options(tile, softplus),
+        *x.strides(x.u, x.delta, None, None), x.length, x.channels, x.groups, every, U=tile.window, EVERY=NEAR,
+        EVEN_L=x.even(tile.window), **x.fixed, **x.options(tile, softplus),
     )  # fmt: skip
     return closer
 
@@ -134,17 +162,19 @@ def _walk_back(
     bias: Tensor | None,
     dy: Tensor,
     kept: Tensor,
+    every: int,
     last: Tensor | None,
     found: tuple[Tensor | None, ...],
+    rows: tuple[Tensor | None, Tensor | None],
     sums: _Sums,
     start_wanted: bool,
     softplus: bool,
-) -> None:
-    """Run the kernels for a part of the batch: gradients of u, delta, z go into `found`, the others into `sums`."""
+) -> Tensor | None:
+    """Run the kernels for a part: gradients go into `found`, `rows` and `sums`. Return that of the state before it."""
     from mambaout_edu.scan.gpu_backward import gradients
 
     tile = backward_tile(x.state, x.width)
-    chunk = chunk_length(x.programs(tile), x.length)
+    chunk = chunk_length(x.programs(tile), x.length, x.state)
     count = math.ceil(x.length / chunk)
     entering = _entering(x, bias, dy, last, chunk, softplus) if count > 1 else last
     du, ddelta, dz = found
@@ -154,31 +184,36 @@ def _walk_back(
 
     per_row = (x.blocks(tile), x.batch, x.length, x.groups, x.state)
     per_state = (x.batch, count, x.channels, x.state)
-    dA = new(*per_state)
-    dB, dC = (new(*(per_state if x.fixed[name] else per_row)) for name in ("FIXED_B", "FIXED_C"))
+    # With chunks, a program reads its place in `entering` once, before all else, and leaves its partial sum there.
+    dA = new(*per_state) if count == 1 or entering is None else entering.view(per_state)
+    dB, dC = (new(*(per_state if s is None else per_row)) for s in rows)
     dD, dbias = (None if t is None else new(x.batch, count, x.channels) for t in (D, bias))
     dstart = new(x.batch, x.channels, x.state) if start_wanted else None
     gradients[x.programs(tile), count](
         x.u, x.delta, x.A, x.B, x.C, D, x.z, bias, dy, kept, entering, du, ddelta, dz, dA, dB, dC, dD, dbias, dstart,
         *x.strides(x.u, x.delta, x.z, dy, du, ddelta, dz), x.length, x.channels, x.groups, chunk, x.batch, K=WINDOW,
-        **x.fixed, **x.options(tile, softplus),
+        EVERY=every, EVEN_L=x.even(WINDOW), **x.fixed, **x.options(tile, softplus),
     )  # fmt: skip
     for name, partial in (("A", dA), ("D", dD), ("bias", dbias)):
-        sums.add(name, partial, batch_first=True)
-    sums.add("B", dB, batch_first=x.fixed["FIXED_B"])
-    sums.add("C", dC, batch_first=x.fixed["FIXED_C"])
-    sums.add("start", None if dstart is None else dstart[None], batch_first=False)
+        sums.add(name, partial)
+    for name, partial, total in (("B", dB, rows[0]), ("C", dC, rows[1])):
+        if total is None:
+            sums.add(name, partial)
+        else:
+            torch.sum(partial, dim=0, out=total)
+    return dstart
 
 
 def _entering(x: Inputs, bias: Tensor | None, dy: Tensor, last: Tensor | None, chunk: int, softplus: bool) -> Tensor:
-    """Return the adjoint [B, chunks, N, D] that enters the end of each chunk."""
+    """Return the adjoint [B, chunks, D, N] that enters the end of each chunk."""
     from mambaout_edu.scan.gpu_backward import chunk_adjoints
 
-    tile = forward_tile(x.state, x.width)
+    tile = plain_tile(x.state)
     count = math.ceil(x.length / chunk)
     ends, sums = chunk_buffers(x, count)
-    chunk_adjoints[x.programs(tile), count](
+    chunk_adjoints[x.programs(tile), count - 1](
         x.delta, x.A_turned, x.C_turned, x.z, bias, dy, ends, sums, *x.strides(x.delta, x.z, dy), x.length,
-        x.channels, x.groups, chunk, U=WINDOW, FIXED_C=x.fixed["FIXED_C"], **x.options(tile, softplus),
+        x.channels, x.groups, chunk, count, U=tile.window, EVEN_L=x.even(tile.window), FIXED_C=x.fixed["FIXED_C"],
+        **x.options(tile, softplus),
     )  # fmt: skip
     return combined(x, turned(last, x.real), ends, sums, reverse=True)

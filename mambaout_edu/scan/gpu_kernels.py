@@ -36,22 +36,24 @@ def place(channels, groups, BD: tl.constexpr):
 
 
 @triton.jit(
-    do_not_specialize=["length", "chunk"],
+    do_not_specialize=["length", "chunk", "count"],
     do_not_specialize_on_alignment=["A", "ends"],
 )
 def chunk_states(
-    u, delta, A, B, bias, ends, sums, u_b, u_t, delta_b, delta_t, length, channels, groups, chunk,
+    u, delta, A, B, bias, ends, sums, u_b, u_t, delta_b, delta_t, length, channels, groups, chunk, count,
     N: tl.constexpr, NP: tl.constexpr, BD: tl.constexpr, U: tl.constexpr, SOFTPLUS: tl.constexpr,
-    FIXED_B: tl.constexpr, EVEN_D: tl.constexpr, EVEN_L: tl.constexpr, FETCH: tl.constexpr, REAL: tl.constexpr,
+    FIXED_B: tl.constexpr, EVEN_D: tl.constexpr, FETCH: tl.constexpr, REAL: tl.constexpr,
 ):  # fmt: skip
-    """Write the state [N, BD] at the end of a chunk that began empty, and the sum of its steps."""
+    """Write the state [N, BD] at the end of a chunk that began empty, and the sum of its steps.
+
+    Nothing needs those of the last chunk, so every chunk here is whole: a multiple of U.
+    """
     b, g, block, d, lane, width = place(channels, groups, BD)
     column = g * width + block * BD
     exists = lane < width
     inside = None if EVEN_D else exists
     c = tl.program_id(1)
     n = tl.arange(0, NP)
-    steps = tl.minimum(chunk, length - c * chunk)
     tile = n[:, None] * channels + d[None, :]
     within = (n < N)[:, None] & exists[None, :]
     rate = read(A + tile, within) * LOG2E
@@ -65,26 +67,23 @@ def chunk_states(
         B_row = B + (first * groups + g) * N
     h = tl.zeros((NP, BD), REAL)
     total = tl.zeros((BD,), REAL)
-    for t in range(0, steps, U):
-        us = load_rows(u_row, u_t, d, inside, t, steps, U)
-        deltas = load_rows(delta_row, delta_t, d, inside, t, steps, U)
-        fetch(u_row, u_t, t + U, steps, column, channels, BD, U, FETCH)
-        fetch(delta_row, delta_t, t + U, steps, column, channels, BD, U, FETCH)
+    for t in range(0, chunk, U):
+        us = load_rows(u_row, u_t, d, inside, t, chunk, U)
+        deltas = load_rows(delta_row, delta_t, d, inside, t, chunk, U)
+        fetch(u_row, u_t, t + U, chunk, column, channels, BD, U, FETCH)
+        fetch(delta_row, delta_t, t + U, chunk, column, channels, BD, U, FETCH)
         if not FIXED_B:
-            fetch(B_row, groups * N, t + U, steps, 0, N, NP, U, FETCH)
+            fetch(B_row, groups * N, t + U, chunk, 0, N, NP, U, FETCH)
         for j in tl.static_range(U):
             dt = step_size(deltas[j], shift, SOFTPLUS, REAL)
-            if not EVEN_L:
-                dt = tl.where(t + j < steps, dt, 0.0)  # a step of size 0 leaves the state alone
             total += dt
             fed = dt * us[j].to(REAL)
             if FIXED_B:
                 h = tl.exp2(dt[None, :] * rate) * h + fed[None, :] * B_tile
             else:
-                row = t + j if EVEN_L else tl.minimum(t + j, steps - 1)
-                weights = weight_row(B_row + row * groups * N, n, N, NP)
+                weights = weight_row(B_row + (t + j) * groups * N, n, N, NP)
                 h = tl.exp2(dt[None, :] * rate) * h + fed[None, :] * weights[:, None]
-    at = b * tl.num_programs(1) + c
+    at = b * count + c
     tl.store(ends + at * N * channels + tile, h, mask=within)
     tl.store(sums + at * channels + d, total, mask=exists)
 

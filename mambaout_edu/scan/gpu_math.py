@@ -22,6 +22,7 @@ __all__ = [
     "sigmoid",
     "softplus",
     "step_size",
+    "turn",
     "weight_row",
 ]
 
@@ -132,13 +133,13 @@ def fetch(x, stride, t, steps, column, columns, WIDTH: tl.constexpr, COUNT: tl.c
 @triton.jit(do_not_specialize=["count"], do_not_specialize_on_alignment=["A", "start", "ends", "entering"])
 def combine(
     A, start, ends, sums, entering, channels, count, N: tl.constexpr, NP: tl.constexpr, BD: tl.constexpr,
-    REVERSE: tl.constexpr, REAL: tl.constexpr,
+    GROUP: tl.constexpr, REVERSE: tl.constexpr, REAL: tl.constexpr,
 ):  # fmt: skip
     """Walk over the chunks: what enters each of them, from what each of them makes of nothing.
 
     A chunk's whole decay is exp(A sum(delta)), one exponential. A [N, D]; start [B, N, D]; ends and entering
-    [B, count, N, D]; sums [B, count, D]. REVERSE walks from the last chunk, for adjoints, and writes entering as
-    [B, count, D, N].
+    [B, count, N, D]; sums [B, count, D]. There are at least 2 chunks, and nothing is read of the walk's last one.
+    REVERSE walks from the last chunk, for adjoints, and writes entering as [B, count, D, N].
     """
     blocks = tl.cdiv(channels, BD)
     b = (tl.program_id(0) // blocks).to(tl.int64)
@@ -155,14 +156,31 @@ def combine(
         h = read(start + b * N * channels + tile, within)
     first = b * count + (count - 1 if REVERSE else 0)
     way = -1 if REVERSE else 1
-    end = read(ends + first * N * channels + tile, within)
-    total = read(sums + first * channels + d, inside)
-    for i in range(count):
-        here = first + i * way
-        ahead = first + tl.minimum(i + 1, count - 1) * way  # loaded before the store, which it would wait for
-        end_ahead = read(ends + ahead * N * channels + tile, within)
-        total_ahead = read(sums + ahead * channels + d, inside)
-        tl.store(entering + here * N * channels + (turned if REVERSE else tile), h, mask=within)
-        h = tl.exp2(total[None, :] * rate) * h + end
-        end = end_ahead
-        total = total_ahead
+    for i in range(0, count - 1, GROUP):
+        loaded = ()  # of a group, before its stores, which they would wait for
+        sizes = ()
+        for j in tl.static_range(GROUP):
+            here = first + tl.minimum(i + j, count - 2) * way
+            loaded = loaded + (read(ends + here * N * channels + tile, within),)
+            sizes = sizes + (read(sums + here * channels + d, inside),)
+        for j in tl.static_range(GROUP):
+            here = first + (i + j) * way
+            exists = (n < tl.where(i + j < count - 1, N, 0))[:, None] & inside[None, :]
+            tl.store(entering + here * N * channels + (turned if REVERSE else tile), h, mask=exists)
+            h = tl.where(exists, tl.exp2(sizes[j][None, :] * rate) * h + loaded[j], h)
+    here = first + (count - 1) * way
+    tl.store(entering + here * N * channels + (turned if REVERSE else tile), h, mask=within)
+
+
+@triton.jit(do_not_specialize=["rows", "columns"])
+def turn(source, target, source_b, source_r, target_b, target_c, rows, columns, BLOCK: tl.constexpr):
+    """Copy x [B, rows, columns] with dense columns to [B, columns, rows] with dense rows, a square tile a program."""
+    across = tl.cdiv(columns, BLOCK)
+    tiles = across * tl.cdiv(rows, BLOCK)
+    b = (tl.program_id(0) // tiles).to(tl.int64)
+    place = tl.program_id(0) % tiles
+    r = (place // across).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    c = (place % across).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = (r < rows)[:, None] & (c < columns)[None, :]
+    x = tl.load(source + b * source_b + r[:, None] * source_r + c[None, :], mask=inside)
+    tl.store(target + b * target_b + c[:, None] * target_c + r[None, :], tl.trans(x), mask=tl.trans(inside))

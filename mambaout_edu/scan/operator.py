@@ -82,8 +82,6 @@ def backward_operator(
 ) -> list[Tensor]:
     """Return the gradients of the nine tensors of the forward pass; one that was None has an empty gradient."""
     tensors = (u, delta, A, B, C, D, z, delta_bias, initial_state)
-    batch, length, channels = u.shape
-    saved = saved.view(saved_shape(engine, batch, length, channels, A.shape[1]))
     grads = load(engine).backward(grad_out, grad_last, saved, *tensors, delta_softplus=delta_softplus)
     return [u.new_empty(0) if g is None else g for g in grads]
 

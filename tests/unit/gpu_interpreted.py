@@ -96,7 +96,7 @@ def check(
     without: str = "",
     dtype: torch.dtype = torch.float32,
     chunk: int | None = None,
-    every: int = gpu_launch.WINDOW,
+    every: int = gpu_launch.NEAR,
     softplus: bool = True,
     last: bool = True,
     scale: float = 1.0,
@@ -105,7 +105,7 @@ def check(
     """Return what is wrong with a case: nothing, or the names of what differs and by how much."""
     rule = gpu_launch.chunk_length
     if chunk is not None:
-        gpu.chunk_length = gpu_gradients.chunk_length = lambda programs, length: chunk
+        gpu.chunk_length = gpu_gradients.chunk_length = lambda programs, length, state: chunk
     tensors = inputs(sizes, groups, fixed, without, dtype)
     if dtype == torch.float64:
         tensors = [None if t is None else t.double() for t in tensors]

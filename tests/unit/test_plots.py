@@ -12,6 +12,7 @@ from PIL import Image
 
 from mambaout_edu import plots
 from mambaout_edu.data import ImageSet, photographs
+from mambaout_edu.flatten import memory_map
 from mambaout_edu.models import create_model, profile
 from mambaout_edu.published import imagenet
 from mambaout_edu.scan.associative import Work, combine, sequential
@@ -82,6 +83,26 @@ FIGURES = {
     "hold_error": lambda: plots.hold_error([0.01, 0.1, 1.0], [1.0, 0.95, 0.63], {"state 1": (0.1, 0.95)}),
     "mixing_matrices": lambda: plots.mixing_matrices({"one": np.eye(3), "two": np.tri(3)}, ["I", "want", "apples"]),
     "scan_diagrams": lambda: plots.scan_diagrams(16),
+    "gpu_speedups": lambda: plots.gpu_speedups(
+        {
+            "results": {
+                "cases": [
+                    {
+                        "size": [128, 196, 384],
+                        "state": 16,
+                        "dtype": dtype,
+                        "speed": {
+                            "theirs forward": 400.0,
+                            "ours forward": 100.0,
+                            "theirs backward": 900.0,
+                            "ours backward": 450.0,
+                        },
+                    }
+                    for dtype in ("float32", "bfloat16")
+                ]
+            }
+        }
+    ),
     "scan_ratios": lambda: plots.scan_ratios(
         {
             "forward": {"(8, 196, 384, 16)": {"ours": 2.0, "mambapy": 170.0, "mamba-ssm ref": 120.0, "copy": 0.3}},
@@ -99,6 +120,9 @@ FIGURES = {
         np.add.outer(np.arange(16), np.arange(16)), ["raster", "hilbert"], max_lag=40
     ),
     "reach_crosses": lambda: plots.reach_crosses(["raster", "hilbert", "cross"], 16, 16, decay=0.9),
+    "state_maps": lambda: plots.state_maps(
+        {name: memory_map(name, 12, 16, step=100, decay=0.9) for name in ("raster", "hilbert", "random")}, (6, 4)
+    ),
     "no mistakes": lambda: plots.mistakes(image_set(), evaluation(10)),
     "portraits": lambda: plots.portraits({"calm": mass_spring(), "wild": mass_spring(damping=-0.2)}, duration=15.0),
     "responses": lambda: plots.responses(np.arange(9.0), {"a": np.arange(9.0), "b": np.ones(9)}, x="time (s)", y="m"),
@@ -192,6 +216,24 @@ def test_show_closes_a_pyplot_figure(capsys):
     plots.show(fig, "A line that rises from one to two.")
     assert fig.number not in pyplot.get_fignums()
     capsys.readouterr()
+
+
+def test_state_maps_show_what_is_held_and_hatch_what_is_not():
+    weights = memory_map("raster", 5, 6, step=14, decay=0.9)  # at row 2, column 2
+    ax = plots.state_maps({"raster": weights}, (2, 2)).axes[0]
+    assert ax.get_title() == "raster\nleft 90, right 0,\nup 53, down 0 %"
+    drawn = ax.images[0].get_array()
+    assert np.array_equal(np.ma.getmaskarray(drawn) | np.isnan(np.ma.getdata(drawn)), weights == 0)
+    assert np.allclose(drawn[weights > 0.01], weights[weights > 0.01])
+    assert ax.collections[0].get_hatch() == "//"
+    for maps, pixel, said in (
+        ({}, (1, 1), "no maps"),
+        ({"a": np.ones((3, 3)), "b": np.ones((3, 4))}, (1, 1), "one size"),
+        ({"a": np.ones((3, 3))}, (0, 1), "inside the edge of 3 x 3"),
+        ({"a": np.full((3, 3), 2.0)}, (1, 1), "weights from 2 to 2"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            plots.state_maps(maps, pixel)
 
 
 @pytest.mark.parametrize("alt", ["", "figure.png", " " * 30])

@@ -24,12 +24,14 @@ def counter():
     del sys.modules["gpu_instructions"]
 
 
-def test_the_final_passes_spend_few_instructions_and_spill_nothing(counter):
+def test_the_final_passes_spend_few_instructions_and_spill_little(counter):
     forward, backward = counter.final_passes()
     assert (forward.kernel, backward.kernel) == ("outputs", "gradients")
     assert 5 < forward.instructions <= 11, forward
-    assert 15 < backward.instructions <= 33, backward
-    assert forward.stack == backward.stack == 0, (forward, backward)
+    assert 15 < backward.instructions <= 40, backward  # the way from a kept state to every second window is in it
+    assert forward.registers <= 168, forward  # three warps a scheduler
+    assert forward.stack <= 16, forward
+    assert backward.stack <= 64, backward
     # an exponential a state element forward, and at least one backward: the loop that was counted is the right one
     assert forward.special > 1
     assert backward.special > 1
