@@ -24,6 +24,7 @@ _SUBPACKAGES = (
     "published",
     "recorded",
     "scan",
+    "seen",
     "strings",
     "systems",
     "training",

@@ -15,6 +15,7 @@ from .pictures import feature_maps, mistakes, patches, photo_grid
 from .scan_benchmark import scan_ratios
 from .scan_diagrams import scan_diagrams, scan_joins
 from .scans import hold_error, kept_tokens, mixing_matrices, roofline, scan_costs, scan_errors
+from .seen import receptive_fields, seen_matrices
 from .state_maps import state_maps
 from .systems import discretisations, memory_curves, portraits, recollections, responses
 
@@ -46,6 +47,7 @@ __all__ = [
     "published_accuracy",
     "reach_crosses",
     "reaches",
+    "receptive_fields",
     "recollections",
     "responses",
     "roofline",
@@ -55,6 +57,7 @@ __all__ = [
     "scan_errors",
     "scan_joins",
     "scan_ratios",
+    "seen_matrices",
     "show",
     "state_maps",
     "use_style",

@@ -14,10 +14,12 @@ from mambaout_edu import plots
 from mambaout_edu.data import ImageSet, photographs
 from mambaout_edu.flatten import memory_map
 from mambaout_edu.models import create_model, profile
+from mambaout_edu.plots import scan_order_results
 from mambaout_edu.published import imagenet
 from mambaout_edu.scan.associative import Work, combine, sequential
 from mambaout_edu.systems import mass_spring
 from mambaout_edu.training import Evaluation, History
+from mambaout_edu.training.scan_orders import SCANS
 
 ALT = "Two squares, one black and one white."
 
@@ -58,6 +60,12 @@ def curves():
 
 def accuracy():
     return plots.accuracies({"linear classifier": evaluation(434, 450), "MambaOut": evaluation(450, 450)})
+
+
+def order_results():
+    runs = {name: [210 + 20 * k, 240 + 21 * k, 225 + 19 * k] for k, name in enumerate(SCANS)}
+    by_conv = {"plain": runs, "conv": {name: [440, 446, 443 + k] for k, name in enumerate(SCANS)}}
+    return {"total": {"digits": 450, "grain": 450}, "correct": {"digits": by_conv, "grain": by_conv}}
 
 
 FIGURES = {
@@ -123,6 +131,17 @@ FIGURES = {
     "state_maps": lambda: plots.state_maps(
         {name: memory_map(name, 12, 16, step=100, decay=0.9) for name in ("raster", "hilbert", "random")}, (6, 4)
     ),
+    "seen_matrices": lambda: plots.seen_matrices(
+        {"attention": np.full((5, 5), 0.2), "scan": np.tri(5), "convolution": np.tri(5, k=1) - np.tri(5, k=-2)},
+        ["I", "want", "to", "eat", "apples"],
+    ),
+    "seen_matrices of pixels": lambda: plots.seen_matrices({"one": np.tri(12), "two": np.eye(12)}, size=(3, 4)),
+    "receptive_fields": lambda: plots.receptive_fields(
+        {name: np.outer(np.hanning(24), np.hanning(32)) ** power for name, power in (("a", 1), ("b", 9), ("c", 99))},
+        np.full((48, 64, 3), 128, np.uint8),
+        (12, 16),
+    ),
+    "a receptive field": lambda: plots.receptive_fields({"alone": np.eye(16)}, np.zeros((16, 16))),
     "no mistakes": lambda: plots.mistakes(image_set(), evaluation(10)),
     "portraits": lambda: plots.portraits({"calm": mass_spring(), "wild": mass_spring(damping=-0.2)}, duration=15.0),
     "responses": lambda: plots.responses(np.arange(9.0), {"a": np.arange(9.0), "b": np.ones(9)}, x="time (s)", y="m"),
@@ -130,6 +149,10 @@ FIGURES = {
     "memory_curves": lambda: plots.memory_curves({"Δ = 0.1": 0.9 ** np.arange(99), "Δ = 0.01": 0.99 ** np.arange(99)}),
     "recollections": lambda: plots.recollections(
         np.sin(np.arange(99.0)), {"4 numbers": np.zeros(99), "16 numbers": np.sin(np.arange(99.0))}, x="pixel", y="grey"
+    ),
+    "scan_order_accuracies": lambda: scan_order_results.scan_order_accuracies(order_results()),
+    "scan_order_spreads": lambda: scan_order_results.scan_order_spreads(
+        order_results(), others={"VMamba, table 10": (1.37, 0.34)}
     ),
 }
 every_figure = pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES.keys())
@@ -393,6 +416,58 @@ def test_a_roof_is_the_lesser_of_both_limits():
     for machines, points in (({}, {}), ({"a": (1e10, 0)}, {}), ({"a": (1e10, 1e9)}, {"N = 1": (-1.0, 1.0)})):
         with pytest.raises(ValueError, match="at least one machine, and positive"):
             plots.roofline(machines, points)
+
+
+def test_seen_matrices_are_shares_and_nothing_is_hatched():
+    matrix = np.array([[2.0, 0.0, 0.0], [-1.0, 0.5, 0.0], [0.0, 1e-9, 0.02]])
+    ax = plots.seen_matrices({"one": matrix}, ["a", "b", "c"]).axes[0]
+    assert ax.get_title() == "one\n5 of 9 pairs"
+    drawn = ax.images[0].get_array()
+    assert np.array_equal(np.ma.getmaskarray(drawn) | np.isnan(np.ma.getdata(drawn)), matrix == 0)
+    assert np.allclose(drawn[0, 0], 1)
+    assert np.allclose(drawn[1, :2], [0.5, 0.25])
+    assert np.allclose(drawn[2, 1:], [0.001, 0.01]), "the smallest share is drawn, not lost"
+    assert ax.collections[0].get_hatch() == "//"
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "c"]
+    rows = plots.seen_matrices({"one": np.eye(12)}, size=(3, 4)).axes[0]
+    level = {line.get_ydata()[0] for line in rows.lines if line.get_ydata()[0] == line.get_ydata()[1]}
+    assert level == {3.5, 7.5}
+    for matrices, options, said in (
+        ({}, {}, "got 0 pictures"),
+        ({"a": np.ones((2, 3))}, {}, r"\(2, 3\); expected \[L, L\]"),
+        ({"a": np.ones((1, 3, 3))}, {}, "the matrix of one sample"),
+        ({"a": np.eye(3)}, {"tokens": "ab"}, "is 3 x 3, but tokens speaks of 2"),
+        ({"a": np.eye(3)}, {"size": (2, 2)}, "is 3 x 3, but size speaks of 4"),
+        ({"a": np.zeros((3, 3))}, {}, "none but 0"),
+        ({"a": np.full((3, 3), np.nan)}, {}, "no numbers"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            plots.seen_matrices(matrices, **options)
+
+
+def test_receptive_fields_lie_over_the_image():
+    field = np.zeros((6, 8))
+    field[2:4, 3:6] = [[4, 8, 4], [1, 2, 0.001]]  # 8 + 4 of 19 are more than half
+    photo = np.zeros((12, 16, 3), np.uint8)
+    photo[:, 8:] = 255
+    ax = plots.receptive_fields({"one": field}, photo, (2, 4)).axes[0]
+    assert ax.get_title() == "one\nhalf within 2 pixels\n(4.2 % of the image)"
+    below, above = ax.images
+    assert np.allclose(below.get_array(), photo[..., 0] / 255)
+    assert below.get_extent() == [-0.5, 7.5, 5.5, -0.5], "stretched over the field"
+    drawn = above.get_array()
+    assert np.array_equal(np.ma.getmaskarray(drawn) | np.isnan(np.ma.getdata(drawn)), field == 0)
+    assert np.allclose(drawn[2, 3:6], [0.5, 1, 0.5])
+    assert drawn[3, 5] == 0.001, "below the scale, but seen"
+    assert (ax.lines[0].get_xdata()[0], ax.lines[0].get_ydata()[0]) == (4, 2)
+    for fields, image, said in (
+        ({}, photo, "got 0 pictures"),
+        ({"a": np.ones(3)}, photo, r"\(3,\); expected \[H, W\]"),
+        ({"a": np.zeros((2, 2))}, photo, "somewhere above 0"),
+        ({"a": field}, np.zeros((2, 2, 4)), r"the image has shape \(2, 2, 4\)"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            plots.receptive_fields(fields, image)
 
 
 def test_hold_error_and_mixing_matrices_refuse_what_cannot_be_drawn():
