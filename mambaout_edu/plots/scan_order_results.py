@@ -129,15 +129,17 @@ def scan_order_spreads(
             found.append(spread({name: values[name] for name in GROUPS[group] if name in values}))
         points = [each.points for each in found] + [of_other[i] for of_other in (others or {}).values()]
         rows = np.arange(len(names)) + 0.36 * i - 0.18
-        bars = ax.barh(
+        ax.barh(
             rows, points, 0.34, color=COLOURS[i], hatch=HATCHES[i], edgecolor=INK, label=text(PART, key)
         )  # fmt: skip
-        ax.bar_label(bars, [f"{value:.2f}" for value in points], padding=8)
         chance = [each.chance for each in found]
         ax.vlines(
             chance, rows[: len(found)] - 0.17, rows[: len(found)] + 0.17, color=INK, linewidth=4, zorder=3,
             label=text(PART, "spread_by_chance") if i == 0 else None,
         )  # fmt: skip
+        for row, value, mark in zip(rows, points, [*chance, *points[len(chance) :]], strict=True):
+            place = (max(value, mark), row)  # beyond the line that chance draws
+            ax.annotate(f"{value:.2f}", place, xytext=(10, 0), textcoords="offset points", va="center")
     ax.set_xscale("log")
     ax.set_xlim(0.1, 200)
     ax.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
