@@ -56,7 +56,11 @@ STEPS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "grain": MappingProxyType({"dt_min": 0.01, "dt_max": 1.0}),  # what counts is at most some rows away
     }
 )
-"""Where the SSM's steps start for each task; chosen, as the learning rate was, on a few runs with rows and columns."""
+"""Where the SSM's steps start for each task.
+
+These, the learning rates and the grain's strength were chosen by the held-out accuracy of trial runs with seed 0, by
+rows, cross and (grain alone) Hilbert: for those orders and that seed the comparison is not blind.
+"""
 
 LIVE: Mapping[str, Any] = MappingProxyType({"task": "grain", "epochs": 4})
 """Arguments of `train_one` for a run of a few seconds on one core."""
