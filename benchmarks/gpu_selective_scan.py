@@ -71,18 +71,25 @@ def cuda_kernel() -> Any:
     return module
 
 
-def _compile(name: str, folder: Path, capability: str) -> None:
-    """Compile the source package's ten files, in parallel, with its own options but for one kind of card."""
-    from torch.utils import cpp_extension
-
+def peer_source() -> Path:
+    """Return the folder of mamba-ssm's source, unpacked where it is not yet."""
     archive = next(PEERS.glob(f"mamba_ssm-{VERSION}*.tar.gz"), None)
     if archive is None:
         sys.exit(
             f"{PEERS} has no source of mamba-ssm; run benchmarks/selective_scan.py --fetch where there is a network"
         )
-    with tarfile.open(archive) as files:
-        files.extractall(PEERS, filter="data")
-    source = PEERS / archive.name.removesuffix(".tar.gz") / "csrc" / name.removesuffix("_cuda")
+    folder = PEERS / archive.name.removesuffix(".tar.gz")
+    if not folder.exists():
+        with tarfile.open(archive) as files:
+            files.extractall(PEERS, filter="data")
+    return folder
+
+
+def _compile(name: str, folder: Path, capability: str) -> None:
+    """Compile the source package's ten files, in parallel, with its own options but for one kind of card."""
+    from torch.utils import cpp_extension
+
+    source = peer_source() / "csrc" / name.removesuffix("_cuda")
     folder.mkdir(parents=True, exist_ok=True)
     undone = [f"-U__CUDA_NO_{kind}_{what}__" for kind in ("HALF", "BFLOAT16") for what in ("OPERATORS", "CONVERSIONS")]
     options = ["--expt-relaxed-constexpr", "--expt-extended-lambda", "--use_fast_math"]

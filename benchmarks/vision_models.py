@@ -19,9 +19,10 @@ import torch
 from selective_scan import mamba_ssm_reference
 from side_by_side import side_by_side
 from torch import Tensor, nn
+from without_scan import without_scan
 
 from mambaout_edu import recorded
-from mambaout_edu.mixers import SS2D, ss2d
+from mambaout_edu.mixers import ss2d
 from mambaout_edu.models import create_model
 
 # what is run: forward only or a whole step, side of the images, which models also run with the reference
@@ -56,14 +57,6 @@ def reference_scan() -> Callable[..., tuple[Tensor, Tensor]]:
     return scan
 
 
-def without_scan(model: nn.Module) -> nn.Module:
-    """Let every SS2D of a model hand the scan's input on; return the model."""
-    for module in model.modules():
-        if isinstance(module, SS2D):
-            module.scan = lambda x: x  # type: ignore[method-assign]
-    return model
-
-
 def forward(model: nn.Module, images: Tensor) -> Tensor:
     """Return the class scores, without gradients."""
     with torch.inference_mode():
@@ -90,7 +83,8 @@ def measure(name: str, work: str, side: int, batch: int, with_reference: bool, r
     torch.manual_seed(0)
     images = torch.randn(batch, 3, side, side)
     ours = create_model(name, engine="cpu")
-    bare = without_scan(create_model(name))
+    bare = create_model(name)
+    without_scan(bare)
     bare.load_state_dict(ours.state_dict())
     run = step if work == "forward + backward" else forward
     cases: dict[str, Callable[[], Tensor]] = {"ours": partial(run, ours, images), "no scan": partial(run, bare, images)}

@@ -26,8 +26,8 @@ from mambaout_edu.scan.gpu_launch import (
 
 __all__ = ["backward"]
 
-PARTS = 16  # in which states that were kept farther apart than NEAR are made again, one part after the other
-SEGMENT = 1024  # steps that a part has at least where a sequence is cut: fewer would leave multiprocessors idle
+PARTS = 32  # in which states that were kept farther apart than NEAR are made again, one part after the other
+SEGMENT = 512  # steps that a part has at least where a sequence is cut: fewer would leave multiprocessors idle
 
 
 def backward(

@@ -34,6 +34,7 @@ ENOUGH = 640  # programs with which a GPU of 132 multiprocessors is better left 
 WARPS = 4096  # programs to aim at where there are fewer: about 30 for each multiprocessor
 SHORTEST, MOST = 64, 32  # steps of a chunk, and chunks: shorter or more of them would cost more than they win
 TURNED = 64  # sides of the tiles in which a sequence is copied from time last to channels last
+FEW = 4  # states whose weights are cheaper to turn into float32 in every program than once for all
 LONGEST = 65536  # steps; so that a chunk's offsets fit into 32 bits
 
 
@@ -104,8 +105,9 @@ class Inputs:
     """The arguments as the kernels take them, for some of the batch entries.
 
     Sequences keep their dtype and strides, but their last axis is dense (a copy is made where it is not: channels
-    must lie side by side to be read at full speed). Weights are dense and of the state's dtype; where B and C have
-    different numbers of groups, both get the least common multiple.
+    must lie side by side to be read at full speed). Weights are dense and of the state's dtype, but for B and C of at
+    most FEW states, which a kernel turns into it sooner than a copy is made; where B and C have different numbers of
+    groups, both get the least common multiple.
     """
 
     def __init__(self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, z: Tensor | None) -> None:
@@ -123,9 +125,11 @@ class Inputs:
 
     def _weights(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return B or C [B, L, G, N] twice, or if fixed as [D, N] and [N, D]."""
-        x = x.to(self.real)
         if x.ndim == 2:
+            x = x.to(self.real)
             return x.contiguous(), x.t().contiguous()
+        if self.state > FEW:
+            x = x.to(self.real)
         if x.shape[2] != self.groups:
             x = x.repeat_interleave(self.groups // x.shape[2], dim=2)
         x = x.contiguous()

@@ -92,8 +92,11 @@ def load_rows(x, stride, d, inside, t, steps, COUNT: tl.constexpr):
 
 @triton.jit
 def weight_row(x, n, N: tl.constexpr, NP: tl.constexpr):
-    """One step's row of B or C, [NP]; zero beyond N."""
-    return read(x + n, None if N == NP else n < N)
+    """One step's row of B or C, [NP], in float32 where it is stored in 16 bits; zero beyond N."""
+    values = read(x + n, None if N == NP else n < N)
+    if values.dtype.primitive_bitwidth == 16:
+        values = values.to(tl.float32)
+    return values
 
 
 @triton.jit

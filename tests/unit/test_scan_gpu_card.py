@@ -271,7 +271,7 @@ def test_without_gradients_nothing_is_kept():
     assert torch.cuda.max_memory_allocated() - before < 2.5 * out.nbytes
 
 
-@pytest.mark.parametrize(("every", "times"), [(8, (1.25, 1.6)), (64, (1.1, 1.15))])
+@pytest.mark.parametrize(("every", "times"), [(8, (1.25, 1.6)), (64, (1.1, 1.1))])
 @pytest.mark.parametrize(("dtype", "theirs"), [(torch.float32, 36), (torch.bfloat16, 18)])
 def test_a_training_steps_memory(dtype, theirs, every, times):
     """Over mamba-ssm's: u, delta, z, out before and after the gate, four gradients; dB, dC, some states in float32."""
