@@ -18,12 +18,47 @@ def _doctor(options: argparse.Namespace) -> int:
     return 0 if found.healthy else 1
 
 
+def _convert(options: argparse.Namespace) -> int:
+    try:
+        from mambaout_edu.models.convert import convert_file
+
+        done = convert_file(options.source, options.target, options.model, options.to, options.key, force=options.force)
+    except (OSError, ValueError) as error:
+        print(text("cli", "convert_refused", error=error), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(text("cli", "convert_interrupted"), file=sys.stderr)
+        return 130
+    print(done)
+    return 0
+
+
+def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    convert = commands.add_parser(
+        "convert",
+        help=text("cli", "convert_help"),
+        description=text("cli", "convert_description"),
+        epilog=text("cli", "convert_examples"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    convert.add_argument("source", help=text("cli", "convert_source"))
+    convert.add_argument("target", help=text("cli", "convert_target"))
+    convert.add_argument("--model", metavar="NAME", help=text("cli", "convert_model_option"))
+    convert.add_argument(
+        "--to", choices=("ours", "timm", "official"), default="ours", help=text("cli", "convert_to_option")
+    )
+    convert.add_argument("--key", help=text("cli", "convert_key_option"))
+    convert.add_argument("--force", action="store_true", help=text("cli", "convert_force_option"))
+    convert.set_defaults(run=_convert)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mambaout-edu", description=text("cli", "description"))
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     doctor = commands.add_parser("doctor", help=text("cli", "doctor_help"), description=text("cli", "doctor_help"))
     doctor.set_defaults(run=_doctor)
+    _add_convert(commands)
     return parser
 
 

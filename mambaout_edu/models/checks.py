@@ -1,9 +1,45 @@
-"""What every image model asks of its input, and what it says when it gets something else."""
+"""What every image model asks of its input and its arguments, and what it says when it gets something else."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["check_images"]
+__all__ = ["check_choice", "check_head", "check_images", "check_plan"]
+
+
+def check_choice(option: str, value: object, known: Sequence[object]) -> None:
+    """Refuse a value that is none of the known ones, with a ValueError that names them.
+
+    >>> check_choice("stem", "conv", ("conv", "patch"))
+    """
+    if value not in known:
+        raise ValueError(f"{option} must be one of {', '.join(map(repr, known))}; got {value!r}")
+
+
+def check_plan(depths: Sequence[int], dims: Sequence[int]) -> None:
+    """Refuse numbers of blocks and of channels that are no plan of stages, with a ValueError.
+
+    >>> check_plan((3, 3, 9, 3), (96, 192, 384, 576))
+    """
+    if len(depths) != len(dims) or not depths or min(*depths, *dims) < 1:
+        raise ValueError(
+            f"depths and dims need one positive entry a stage; got depths = {tuple(depths)}, dims = {tuple(dims)}"
+        )
+
+
+def check_head(num_classes: int, global_pool: str | None, pools: Sequence[str] = ("avg",)) -> None:
+    """Refuse a negative number of classes, and a pooling that is none of `pools`, "" (none) or None (as before).
+
+    Raises ValueError.
+
+    >>> check_head(0, "avg")
+    """
+    if global_pool not in (None, "", *pools):
+        known = ", ".join(map(repr, pools))
+        raise ValueError(f"global_pool must be {known} or '' (no pooling); got {global_pool!r}")
+    if num_classes < 0:
+        raise ValueError(f"num_classes must be 0 (features only) or more; got {num_classes}")
 
 
 def check_images(x: Tensor, in_chans: int, weight: Tensor) -> None:

@@ -6,14 +6,33 @@ A naming is called a layout. Every family has "mambaout_edu", ours, and "officia
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Keys", "rename", "unwrap"]
+__all__ = ["WRAPPERS", "Fit", "Keys", "rename", "unwrap"]
 
 State = dict[str, Tensor]
 
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # how training scripts nest a state
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # how training scripts nest a state
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Which model a state fits, by its numbers of blocks and channels; as text, a sentence that says so.
+
+    >>> str(Fit(("vim_tiny",), "Vim(depth=24", {"num_classes": 10}))
+    "They fit create_model('vim_tiny', num_classes=10)."
+    """
+
+    names: tuple[str, ...]  # published variants of these sizes, the likeliest first
+    call: str  # the start of the call that makes the model where there are none
+    arguments: dict[str, Any]  # of `create_model` or of the call, the rest
+    note: str = "."  # what ends the sentence
+
+    def __str__(self) -> str:
+        start = f"create_model({self.names[0]!r}" if self.names else self.call
+        return f"They fit {start}{''.join(f', {name}={value!r}' for name, value in self.arguments.items())}){self.note}"
 
 
 @dataclass(frozen=True)
@@ -21,7 +40,7 @@ class Keys:
     """What one family knows of its own keys.
 
     `layout_of` returns the layout of a state, None for another family's; `convert` takes a state, its layout and the
-    wanted one (never the same); `identify` says in a sentence which variant a state in our layout fits; `expected`
+    wanted one (never the same); `identify` says which variant a state in our layout fits; `expected`
     names keys that a reader can look for.
     """
 
@@ -29,7 +48,7 @@ class Keys:
     expected: str
     layout_of: Callable[[Mapping[str, Tensor]], str | None]
     convert: Callable[[State, str, str], State]
-    identify: Callable[[Mapping[str, Tensor]], str]
+    identify: Callable[[Mapping[str, Tensor]], Fit]
 
 
 def rename(state: Mapping[str, Tensor], rules: list[tuple[str, str]]) -> State:
@@ -50,7 +69,7 @@ def rename(state: Mapping[str, Tensor], rules: list[tuple[str, str]]) -> State:
 
 def unwrap(state: Mapping[str, object]) -> State:
     """Take a state out of what training scripts wrap around it: nesting (the EMA first) and a leading "module."."""
-    for wrapper in _WRAPPERS:
+    for wrapper in WRAPPERS:
         inner = state.get(wrapper)
         if isinstance(inner, Mapping):
             return unwrap(inner)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mambaout_edu.models.keys import Keys, State, rename
+from mambaout_edu.models.keys import Fit, Keys, State, rename
 
 __all__ = ["MAMBAOUT_KEYS"]
 
@@ -64,7 +64,7 @@ def _convert(state: State, source: str, layout: str) -> State:
     return state
 
 
-def _identify(state: Mapping[str, Tensor]) -> str:
+def _identify(state: Mapping[str, Tensor]) -> Fit:
     from mambaout_edu.models.registry import MAMBAOUT
 
     stages = sorted({int(m[1]) for key in state if (m := re.match(r"stages\.(\d+)\.blocks\.", key))})
@@ -73,10 +73,9 @@ def _identify(state: Mapping[str, Tensor]) -> str:
     )
     dims = tuple(state[f"stages.{i}.blocks.0.fc2.weight"].shape[0] for i in stages)
     classes = state["head.fc.weight"].shape[0] if "head.fc.weight" in state else 0
-    name = next((n for n, c in MAMBAOUT.items() if (c["depths"], c["dims"]) == (depths, dims)), None)
-    create = f"create_model({name!r}" if name else f"MambaOut(depths={depths}, dims={dims}"
+    names = tuple(name for name, c in MAMBAOUT.items() if (c["depths"], c["dims"]) == (depths, dims))
     chans = state["stem.conv1.weight"].shape[1]
-    return f"They fit {create}, num_classes={classes}, in_chans={chans})."
+    return Fit(names, f"MambaOut(depths={depths}, dims={dims}", {"num_classes": classes, "in_chans": chans})
 
 
 MAMBAOUT_KEYS = Keys(

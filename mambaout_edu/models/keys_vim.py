@@ -7,10 +7,11 @@
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
-from mambaout_edu.models.keys import Keys, State, rename
+from mambaout_edu.models.keys import Fit, Keys, State, rename
 
 __all__ = ["VIM_KEYS"]
 
@@ -31,7 +32,7 @@ def _convert(state: State, source: str, layout: str) -> State:
     return rename(state, _OFFICIAL_TO_OURS if layout == "mambaout_edu" else _OURS_TO_OFFICIAL)
 
 
-def _identify(state: Mapping[str, Tensor]) -> str:
+def _identify(state: Mapping[str, Tensor]) -> Fit:
     from mambaout_edu.models.vim import VIM
 
     depth = len({m[1] for key in state if (m := re.match(r"blocks\.(\d+)\.", key))})
@@ -42,11 +43,15 @@ def _identify(state: Mapping[str, Tensor]) -> str:
     alike = [n for n, c in VIM.items() if (c["depth"], c["embed_dim"], c["patch_size"]) == (depth, dim, patch)]
     # The stride shows in no weight but the number of positions, if those are for the usual 224 pixels.
     alike.sort(key=lambda n: ((224 - patch) // VIM[n]["stride"] + 1) ** 2 != positions)
-    create = f"create_model({alike[0]!r}" if alike else f"Vim(patch_size={patch}, embed_dim={dim}, depth={depth}"
     side = math.isqrt(positions)
-    grid = f"{side} x {side}" if side * side == positions else f"{positions}"
-    made_for = f"class tokens: {tokens}, positions of patches: {grid}"
-    return f"They fit {create}, num_classes={classes}, in_chans={chans}) with {made_for}."
+    square = side * side == positions
+    arguments: dict[str, Any] = {"num_classes": classes, "in_chans": chans}
+    if square and alike and (size := (side - 1) * VIM[alike[0]]["stride"] + patch) != 224:
+        arguments["img_size"] = size
+    if tokens != 1:
+        arguments |= {"class_token": "double"} if tokens else {"class_token": None, "global_pool": "avg"}
+    made_for = f" with class tokens: {tokens}, positions of patches: {f'{side} x {side}' if square else positions}."
+    return Fit(tuple(alike), f"Vim(patch_size={patch}, embed_dim={dim}, depth={depth}", arguments, made_for)
 
 
 VIM_KEYS = Keys(

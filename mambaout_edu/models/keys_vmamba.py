@@ -9,11 +9,12 @@ later version they keep the projections of all four paths in one matrix; here ev
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from mambaout_edu.models.keys import Keys, State, rename
+from mambaout_edu.models.keys import Fit, Keys, State, rename
 
 __all__ = ["RES_VMAMBA_KEYS", "VMAMBA_KEYS"]
 
@@ -117,8 +118,8 @@ def _convert(state: State, layout: str, residual: bool) -> State:
     return _to_ours(state) if layout == "mambaout_edu" else _to_official(state, residual)
 
 
-def _fits(state: Mapping[str, Tensor], family: str, variants: Mapping[str, dict[str, Any]], **more: str) -> str:
-    """Return the call that makes the model of a state in our layout."""
+def _fits(state: Mapping[str, Tensor], family: str, variants: Mapping[str, dict[str, Any]], **more: str) -> Fit:
+    """Return which model a state in our layout fits; `more` are arguments that its keys tell."""
     depths: dict[int, int] = {}
     for key in state:
         if found := re.match(r"stages\.(\d+)\.blocks\.(\d+)\.", key):
@@ -130,27 +131,25 @@ def _fits(state: Mapping[str, Tensor], family: str, variants: Mapping[str, dict[
     ratio = rows / (4 if paths is None else len(paths)) / dims[0]
     sizes = (tuple(depths[stage] for stage in sorted(depths)), dims, d_state, ratio)
     own = {n: (c["depths"], c["dims"], c.get("d_state", 1), c.get("ssm_ratio", 1.0)) for n, c in variants.items()}
-    name = next((n for n, known in own.items() if known == sizes), None)
-    model = f"{family}(depths={sizes[0]}, dims={dims}, d_state={d_state}, ssm_ratio={ratio:g}"
+    names = tuple(name for name, known in own.items() if known == sizes)
+    call = f"{family}(depths={sizes[0]}, dims={dims}, d_state={d_state}, ssm_ratio={ratio:g}"
     classes = len(state["head.fc.weight"]) if "head.fc.weight" in state else 0
     chans = next(value.shape[1] for key, value in state.items() if key.startswith("stem.") and value.ndim == 4)
-    options = "".join(f", {option}={value!r}" for option, value in more.items())
-    start = f"create_model({name!r}" if name else model
-    return f"They fit {start}{options}, num_classes={classes}, in_chans={chans})."
+    return Fit(names, call, {**more, "num_classes": classes, "in_chans": chans})
 
 
-def _identify(state: Mapping[str, Tensor]) -> str:
+def _identify(state: Mapping[str, Tensor]) -> Fit:
     from mambaout_edu.models.vmamba import VMAMBA
 
     return _fits(state, "VMamba", VMAMBA)
 
 
-def _identify_residual(state: Mapping[str, Tensor]) -> str:
+def _identify_residual(state: Mapping[str, Tensor]) -> Fit:
     from mambaout_edu.models.res_vmamba import RES_VMAMBA
 
     if not _is_residual(state):
-        fits = _fits(state, "ResVMamba", RES_VMAMBA, residual="published")
-        return f"{fits} The published code draws its projections anew in every pass and saves none."
+        note = ". The published code draws its projections anew in every pass and saves none."
+        return replace(_fits(state, "ResVMamba", RES_VMAMBA, residual="published"), note=note)
     sources = {value.shape[1] for key, value in state.items() if key.startswith(_RESIDUAL) and value.ndim == 4}
     return _fits(state, "ResVMamba", RES_VMAMBA, residual="stem" if len(sources) == 1 else "stage")
 

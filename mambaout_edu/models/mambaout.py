@@ -10,18 +10,16 @@ images are channels-last.
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
-import numpy as np
 from timm.layers import get_act_layer, trunc_normal_
-from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from mambaout_edu.blocks import GatedBlock
 from mambaout_edu.blocks.gated import LayerNorm
-from mambaout_edu.mixers import DepthwiseConv, no_weight_decay
-from mambaout_edu.models.checks import check_images
-from mambaout_edu.models.parts import Downsample, Head, NormLayer, Stage, Stem
+from mambaout_edu.mixers import DepthwiseConv
+from mambaout_edu.models.checks import check_choice, check_images, check_plan
+from mambaout_edu.models.parts import Downsample, Head, NormLayer, Stem
+from mambaout_edu.models.staged import StagedModel
 
 __all__ = ["MambaOut", "stage_shapes"]
 
@@ -47,7 +45,7 @@ def stage_shapes(
     return [(math.ceil(height / s), math.ceil(width / s), dim) for s, dim in zip(strides, dims, strict=True)]
 
 
-class MambaOut(nn.Module):
+class MambaOut(StagedModel):
     """MambaOut for images [B, in_chans, H, W] of any size; source: MambaOut, section 3.4 and the authors' code.
 
     Parameters
@@ -82,6 +80,8 @@ class MambaOut(nn.Module):
     """
 
     output_fmt = "NHWC"
+    stem: Stem
+    head: Head
 
     def __init__(
         self,
@@ -104,33 +104,20 @@ class MambaOut(nn.Module):
         head_fn: str = "default",
         mixer: Callable[[int], nn.Module] | None = None,
     ) -> None:
-        super().__init__()
-        if len(depths) != len(dims) or not depths or min(*depths, *dims) < 1:
-            raise ValueError(
-                f"depths and dims need one positive entry a stage; got depths = {tuple(depths)}, dims = {tuple(dims)}"
-            )
-        for option, value, known in (
-            ("downsample", downsample, ("conv", "conv_nf")),
-            ("head_fn", head_fn, ("default", "norm_mlp")),
-        ):
-            if value not in known:
-                raise ValueError(f"{option} must be one of {known}; got {value!r}")
-        self.in_chans, self.num_classes, self.drop_rate = in_chans, num_classes, drop_rate
+        super().__init__(in_chans, num_classes, drop_rate)
+        check_plan(depths, dims)
+        check_choice("downsample", downsample, ("conv", "conv_nf"))
+        check_choice("head_fn", head_fn, ("default", "norm_mlp"))
         act: Callable[[], nn.Module] = get_act_layer(act_layer)
         mixer = mixer or partial(DepthwiseConv, kernel_size=kernel_size)
 
         self.stem = Stem(in_chans, dims[0], stem_stride, stem_mid_norm, act, norm_layer)
-        rates = np.linspace(0, drop_path_rate, sum(depths)).tolist()
-        self.stages = nn.Sequential()
-        self.feature_info: list[dict[str, Any]] = []
-        for i, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
-            blocks = [
-                GatedBlock(dim, mixer, expansion_ratio, conv_ratio, ls_init_value, norm_layer, act, rates.pop(0))
-                for _ in range(depth)
-            ]
-            down = Downsample(dims[i - 1], dim, downsample == "conv_nf", norm_layer) if i else None
-            self.stages.append(Stage(blocks, down))
-            self.feature_info.append({"num_chs": dim, "reduction": stem_stride * 2**i, "module": f"stages.{i}"})
+
+        def block(dim: int, drop_path: float) -> nn.Module:
+            return GatedBlock(dim, mixer, expansion_ratio, conv_ratio, ls_init_value, norm_layer, act, drop_path)
+
+        down = partial(Downsample, norm_first=downsample == "conv_nf", norm_layer=norm_layer)
+        self._add_stages(depths, dims, block, down, drop_path_rate, stem_stride)
         self.head = Head(dims[-1], num_classes, head_fn == "default", global_pool, drop_rate, norm_layer)
         self.num_features, self.head_hidden_size = dims[-1], self.head.num_features
         self.apply(_init_weights)
@@ -140,58 +127,10 @@ class MambaOut(nn.Module):
         check_images(x, self.in_chans, self.stem.conv1.weight)
         return self.stages(self.stem(x))
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the class scores (or the features before the last layer) of [B, H', W', C]."""
-        return self.head(x, pre_logits=pre_logits)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return class scores [B, num_classes] of images [B, in_chans, H, W]."""
-        return self.forward_head(self.forward_features(x))
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Return the outputs of the chosen stages (all for None, the last n for an int), as timm's models do."""
-        if output_fmt not in ("NCHW", "NHWC"):
-            raise ValueError(f"output_fmt must be 'NCHW' or 'NHWC'; got {output_fmt!r}")
-        check_images(x, self.in_chans, self.stem.conv1.weight)
-        take, last = feature_take_indices(len(self.stages), indices)
-        x = self.stem(x)
-        intermediates = []
-        for i, stage in enumerate(self.stages[: last + 1] if stop_early else self.stages):
-            x = stage(x)
-            if i in take:
-                intermediates.append(x.permute(0, 3, 1, 2).contiguous() if output_fmt == "NCHW" else x)
-        return intermediates if intermediates_only else (x, intermediates)
-
-    def get_classifier(self) -> nn.Module:
-        """Return the last linear layer."""
-        return self.head.fc
-
     def reset_classifier(self, num_classes: int, global_pool: str | None = None, reset_other: bool = False) -> None:
         """Give the model a new, untrained last layer (none for 0 classes)."""
         self.head.reset(num_classes, global_pool, reset_other)
         self.num_classes, self.head_hidden_size = num_classes, self.head.num_features
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each stage's blocks in the backward pass instead of storing their activations."""
-        for stage in self.stages:
-            stage.grad_checkpointing = enable  # type: ignore[assignment]
-
-    def no_weight_decay(self) -> set[str]:
-        """Return the parameters that weight decay must leave alone: those of SSM mixers that say so."""
-        return no_weight_decay(self)
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return timm's patterns for layer-wise learning rates."""
-        deep = [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
-        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else deep}
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -10,6 +10,7 @@ from timm.models import checkpoint_seq
 from torch import Tensor, nn
 
 from mambaout_edu.blocks.gated import LayerNorm
+from mambaout_edu.models.checks import check_head
 
 __all__ = ["Downsample", "Head", "NormLayer", "Stage", "Stem"]
 
@@ -134,10 +135,7 @@ class Head(nn.Module):
 
     def reset(self, num_classes: int, global_pool: str | None = None, reset_other: bool = False) -> None:
         """Replace the last linear layer (identity for 0 classes); `reset_other` drops the MLP before it too."""
-        if global_pool not in (None, "", "avg"):
-            raise ValueError(f"global_pool must be 'avg' or '' (no pooling); got {global_pool!r}")
-        if num_classes < 0:
-            raise ValueError(f"num_classes must be 0 (features only) or more; got {num_classes}")
+        check_head(num_classes, global_pool)
         if global_pool is not None:
             self.global_pool = global_pool
         if reset_other:

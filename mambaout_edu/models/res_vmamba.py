@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from timm.models import checkpoint_seq
 from torch import Tensor, nn
 
+from mambaout_edu.models.checks import check_choice
 from mambaout_edu.models.vmamba import V0, VMAMBA, VMamba
 
 __all__ = ["RESIDUALS", "RES_VMAMBA", "ResVMamba"]
@@ -76,8 +77,7 @@ class ResVMamba(VMamba):
     part = "downsampling"  # the projections book here; all else books itself
 
     def __init__(self, residual: str = "stage", **vmamba: Any) -> None:
-        if residual not in RESIDUALS:
-            raise ValueError(f"residual must be one of {', '.join(map(repr, RESIDUALS))}; got {residual!r}")
+        check_choice("residual", residual, RESIDUALS)
         super().__init__(**{**V0, **vmamba})
         self.residual = residual
         dims = [info["num_chs"] for info in self.feature_info]

@@ -15,17 +15,18 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.layers import DropPath, lecun_normal_, resample_abs_pos_embed, trunc_normal_
+from timm.layers import lecun_normal_, resample_abs_pos_embed, trunc_normal_
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mambaout_edu.mixers import BiMamba, no_weight_decay
-from mambaout_edu.models.checks import check_images
+from mambaout_edu.models.checks import check_choice, check_head, check_images
 from mambaout_edu.models.parts import NormLayer
 from mambaout_edu.models.tokens import CLASS_TOKENS, PatchEmbed, insert_class_tokens, separate_class_tokens
+from mambaout_edu.models.vim_parts import RMSNorm, VimBlock
 
-__all__ = ["VIM", "Vim", "VimBlock"]
+__all__ = ["VIM", "Vim"]
 
 # The arguments of `Vim` behind each published name. With stride 8 the patches overlap: the authors' fine-tuned models.
 VIM: dict[str, dict[str, Any]] = {
@@ -36,36 +37,6 @@ VIM: dict[str, dict[str, Any]] = {
     "vim_small_stride8": {"patch_size": 16, "stride": 8, "embed_dim": 384, "depth": 24},
     "vim_base_stride8": {"patch_size": 16, "stride": 8, "embed_dim": 768, "depth": 24},
 }
-RMSNorm = partial(nn.RMSNorm, eps=1e-5)
-
-
-class VimBlock(nn.Module):
-    """Norm, mix the tokens, add. There is no MLP: the mixer's own projections mix the channels.
-
-    The input keeps its floating type, so that 16-bit weights can work on a residual stream of 32 bits.
-
-    >>> VimBlock(16)(torch.zeros(2, 5, 16)).shape
-    torch.Size([2, 5, 16])
-    """
-
-    part = "token mixing"
-
-    def __init__(
-        self,
-        dim: int,
-        mixer: Callable[[int], nn.Module] = BiMamba,
-        norm_layer: NormLayer = RMSNorm,
-        drop_path: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.norm = norm_layer(dim)
-        self.mixer = mixer(dim)
-        self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map tokens [B, L, D] to the same shape."""
-        weight: Tensor = self.norm.weight  # type: ignore[assignment]
-        return x + self.drop_path(self.mixer(self.norm(x.to(weight.dtype))))
 
 
 class Vim(nn.Module):
@@ -183,8 +154,7 @@ class Vim(nn.Module):
         In the form [B, D, h, w] ("NCHW") or [B, M, D] ("NLC"); with `return_prefix_tokens` each as a pair with the
         class tokens [B, T, D].
         """
-        if output_fmt not in ("NCHW", "NLC"):
-            raise ValueError(f"output_fmt must be 'NCHW' or 'NLC'; got {output_fmt!r}")
+        check_choice("output_fmt", output_fmt, ("NCHW", "NLC"))
         take, last = feature_take_indices(len(self.blocks), indices)
         height, width = self.patch_embed.grid_size(*x.shape[-2:]) if x.ndim == 4 else (0, 0)  # _embed refuses others
         x = self._embed(x)
@@ -229,12 +199,9 @@ class Vim(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Give the model a new, untrained last layer (none for 0 classes)."""
-        if global_pool not in (None, "", "avg", "token"):
-            raise ValueError(f"global_pool must be 'token', 'avg' or '' (no pooling); got {global_pool!r}")
+        check_head(num_classes, global_pool, ("token", "avg"))
         if global_pool == "token" and self.class_token is None:
             raise ValueError("global_pool='token' needs a class token; with class_token=None use global_pool='avg'")
-        if num_classes < 0:
-            raise ValueError(f"num_classes must be 0 (features only) or more; got {num_classes}")
         if global_pool is not None:
             self.global_pool = global_pool
         self.num_classes = num_classes
@@ -317,7 +284,6 @@ def _check(
 ) -> None:
     if min(embed_dim, depth) < 1:
         raise ValueError(f"embed_dim and depth must be at least 1; got {embed_dim} and {depth}")
-    if class_token not in CLASS_TOKENS:
-        raise ValueError(f"class_token must be 'middle', 'head', 'double' or None; got {class_token!r}")
+    check_choice("class_token", class_token, tuple(CLASS_TOKENS))
     if mixer is not None and mamba:
         raise TypeError(f"mixer replaces BiMamba, so its arguments {', '.join(mamba)} have no use; give them to mixer")

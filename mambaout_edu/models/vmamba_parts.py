@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
+from mambaout_edu.models.checks import check_head
 from mambaout_edu.models.parts import NormLayer
 
 __all__ = ["NormHead", "PatchMerge", "PatchStem", "VSSBlock"]
@@ -125,10 +126,7 @@ class NormHead(nn.Module):
 
     def reset(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the linear layer by a new, untrained one (identity for 0 classes)."""
-        if global_pool not in (None, "", "avg"):
-            raise ValueError(f"global_pool must be 'avg' or '' (no pooling); got {global_pool!r}")
-        if num_classes < 0:
-            raise ValueError(f"num_classes must be 0 (features only) or more; got {num_classes}")
+        check_head(num_classes, global_pool)
         if global_pool is not None:
             self.global_pool = global_pool
         self.fc = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()

@@ -3,14 +3,16 @@
 What a family calls its weights stands in its own `keys_*.py`; a new family joins by a line in `FAMILIES`.
 """
 
+import os
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mambaout_edu.models.keys import Keys, unwrap
+from mambaout_edu.models.keys import Fit, Keys, State, unwrap
 from mambaout_edu.models.keys_mambaout import MAMBAOUT_KEYS
 from mambaout_edu.models.keys_vim import VIM_KEYS
 from mambaout_edu.models.keys_vmamba import RES_VMAMBA_KEYS, VMAMBA_KEYS
+from mambaout_edu.models.weight_files import read_weights
 
 __all__ = ["export_state_dict", "load_official", "to_layout"]
 
@@ -34,13 +36,13 @@ def to_layout(state_dict: Mapping[str, object], layout: str) -> dict[str, Tensor
     """
     _check_layout(layout)
     state = unwrap(state_dict)
-    keys = _recognise(state)
+    keys = recognise(state)
     if keys is None:
         raise ValueError(_unknown(state, *FAMILIES.values()))
-    return _convert(keys, state, layout)
+    return relayout(keys, state, layout)
 
 
-def load_official(model: nn.Module, state_dict: Mapping[str, object]) -> None:
+def load_official(model: nn.Module, state_dict: Mapping[str, object] | str | os.PathLike[str]) -> None:
     """Load weights under the authors' keys, timm's or ours into a model of this package, all of them or none.
 
     Parameters
@@ -48,14 +50,18 @@ def load_official(model: nn.Module, state_dict: Mapping[str, object]) -> None:
     model
         A model of the same family and variant.
     state_dict
-        What `safetensors.torch.load_file` or `torch.load(path, weights_only=True)` gives.
+        The path of a `.pth` or `.safetensors` file; or what `safetensors.torch.load_file` or
+        `torch.load(path, weights_only=True)` gives.
 
     Raises
     ------
     TypeError
         If the model is of no family with published weights.
     ValueError
-        If the weights are another family's or variant's; the message says which variant they are.
+        If the weights are another family's or variant's; the message says which variant they are. Or the file is torn,
+        or would need code to run; see `weight_files.read_weights`.
+    FileNotFoundError
+        If there is no such file.
 
     Examples
     --------
@@ -63,17 +69,13 @@ def load_official(model: nn.Module, state_dict: Mapping[str, object]) -> None:
     >>> source, target = create_model("mambaout_pico_8"), create_model("mambaout_pico_8")
     >>> load_official(target, export_state_dict(source, layout="official"))
     """
-    keys, state = _family_of(model), unwrap(state_dict)
+    keys = family_of(model)
+    state = unwrap(state_dict) if isinstance(state_dict, Mapping) else read_weights(state_dict).state
     if keys.layout_of(state) is None:
-        other = _recognise(state)
-        if other is None:
-            raise ValueError(_unknown(state, keys))
-        fits = other.identify(_convert(other, state, "mambaout_edu"))
-        raise ValueError(f"these are not the weights of a {keys.family}: they are a {other.family}'s. {fits}")
-    state = _convert(keys, state, "mambaout_edu")
-    misfit = _misfit(model.state_dict(), state)
-    if misfit:
-        raise ValueError(f"the weights do not fit the model: {misfit}. {keys.identify(state)}")
+        raise ValueError(not_of(keys, state))
+    state = relayout(keys, state, "mambaout_edu")
+    if misfit := misfit_of(model.state_dict(), state):
+        raise ValueError(f"the weights do not fit the model: {misfit}. {fit_of(keys, state)}")
     model.load_state_dict(state)
 
 
@@ -88,10 +90,10 @@ def export_state_dict(model: nn.Module, layout: str = "timm") -> dict[str, Tenso
     True
     """
     _check_layout(layout)
-    keys, state = _family_of(model), dict(model.state_dict())
+    keys, state = family_of(model), dict(model.state_dict())
     if keys.layout_of(state) is None:
         raise ValueError(_unknown(state, keys))
-    return _convert(keys, state, layout)
+    return relayout(keys, state, layout)
 
 
 def _check_layout(layout: str) -> None:
@@ -99,20 +101,43 @@ def _check_layout(layout: str) -> None:
         raise ValueError(f"layout must be 'timm', 'official' or 'mambaout_edu'; got {layout!r}")
 
 
-def _family_of(model: nn.Module) -> Keys:
+def family_of(model: nn.Module) -> Keys:
+    """Return what the family of a model knows of its keys; TypeError for a model of none."""
     for base in type(model).__mro__:
         if base.__name__ in FAMILIES:
             return FAMILIES[base.__name__]
     raise TypeError(f"expected a model of the families {', '.join(FAMILIES)}; got a {type(model).__name__}")
 
 
-def _recognise(state: Mapping[str, Tensor]) -> Keys | None:
+def recognise(state: Mapping[str, Tensor]) -> Keys | None:
+    """Return what the family of a state knows of its keys; None for a state of none."""
     return next((keys for keys in FAMILIES.values() if keys.layout_of(state)), None)
 
 
-def _convert(keys: Keys, state: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
+def relayout(keys: Keys, state: State, layout: str) -> State:
+    """Return a family's state under the keys of a layout: itself, if it has them already."""
     source = keys.layout_of(state)
     return state if source is None or source == layout else keys.convert(state, source, layout)
+
+
+def fit_of(keys: Keys, state: Mapping[str, Tensor]) -> Fit:
+    """Return which model of the family a state in our layout fits; ValueError if the state is too torn to tell."""
+    try:
+        return keys.identify(state)
+    except (KeyError, StopIteration, IndexError, ValueError) as error:
+        lacking = f"they lack {error}" if isinstance(error, KeyError) else "a weight that tells it is missing or torn"
+        raise ValueError(
+            f"these are weights of a {keys.family}, but of which size cannot be told: {lacking}. Fetch the file again."
+        ) from error
+
+
+def not_of(keys: Keys, state: State) -> str:
+    """Say that a state is not of this family, and which it is."""
+    other = recognise(state)
+    if other is None:
+        return _unknown(state, keys)
+    fits = fit_of(other, relayout(other, state, "mambaout_edu"))
+    return f"these are not the weights of a {keys.family}: they are a {other.family}'s. {fits}"
 
 
 def _unknown(state: Mapping[str, Tensor], *families: Keys) -> str:
@@ -122,7 +147,7 @@ def _unknown(state: Mapping[str, Tensor], *families: Keys) -> str:
     return f"these are not the weights of {names}: expected {expected}; got {shown}"
 
 
-def _misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+def misfit_of(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
     """Say which keys and shapes of the weights are not the model's own; nothing where all are."""
     groups = (
         ("keys that the weights lack", sorted(own.keys() - state.keys())),

@@ -21,6 +21,7 @@ from mambaout_edu.scan.cpu_vectors import (
     exp2,
     lanes_at,
     multiply_add,
+    rows_of,
     same,
     silu,
     softplus_and_slope,
@@ -156,11 +157,7 @@ def _prepare(through_softplus, back=False):
         gain, shift, fast = (builder.load(lanes_at(builder, w, place), align=4) for place in (skip, bias, fastest))
         least, most = (cgutils.alloca_once_value(builder, same(v)) for v in (math.inf, -math.inf))
         with cgutils.for_range(builder, steps, intp=steps.type) as loop:
-
-            def at(data, first, distance, ahead=0):
-                t = builder.add(loop.index, ir.Constant(steps.type, ahead))
-                return lanes_at(builder, data, builder.add(first, builder.mul(t, distance)))
-
+            at = rows_of(builder, loop)
             if signature.args[8].ndim > 1:
                 ask_for(builder, at(u, u_from, u_row, ahead))
                 ask_for(builder, at(delta, delta_from, delta_row, ahead))
@@ -270,11 +267,7 @@ def gate_lanes(typingctx, out, out_from, out_row, z, z_from, z_row, w, y, row, s
         out, z, w = (data_of(context, builder, signature, args, k) for k in (0, 3, 6))
         steps = args[9]
         with cgutils.for_range(builder, steps, intp=steps.type) as loop:
-
-            def at(data, first, distance, ahead=0):
-                t = builder.add(loop.index, ir.Constant(steps.type, ahead))
-                return lanes_at(builder, data, builder.add(first, builder.mul(t, distance)))
-
+            at = rows_of(builder, loop)
             if signature.args[3].ndim > 1:
                 ask_for(builder, at(z, args[4], args[5], AHEAD))
                 ask_for(builder, at(out, args[1], args[2], AHEAD))

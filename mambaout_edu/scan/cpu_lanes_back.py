@@ -23,6 +23,7 @@ from mambaout_edu.scan.cpu_vectors import (
     data_of,
     lanes_at,
     multiply_add,
+    rows_of,
     same,
     sigmoid,
     splat,
@@ -45,7 +46,7 @@ def gate_back_lanes(typingctx, w, dy, dgate, row, dout, dout_from, dout_row, z, 
         w, dout, z = (data_of(context, builder, signature, args, k) for k in (0, 4, 7))
         steps = args[10]
         with cgutils.for_range(builder, steps, intp=steps.type) as loop:
-            at = _rows(builder, loop)
+            at = rows_of(builder, loop)
             for k, data in ((4, dout), (7, z)):
                 if signature.args[k].ndim > 1:
                     ask_for(builder, at(data, args[k + 1], args[k + 2], -AHEAD))
@@ -70,7 +71,7 @@ def multiply_lanes(typingctx, target, to, to_row, w, a, b, row, steps):
         target, w = (data_of(context, builder, signature, args, k) for k in (0, 3))
         steps = args[7]
         with cgutils.for_range(builder, steps, intp=steps.type) as loop:
-            at = _rows(builder, loop)
+            at = rows_of(builder, loop)
             if signature.args[0].ndim > 1:
                 ask_for(builder, at(target, args[1], args[2], -AHEAD))
             a, b = (builder.load(at(w, args[k], args[6]), align=4) for k in (4, 5))
@@ -117,7 +118,7 @@ def finish_lanes(
         homes = [lanes_at(builder, w, place) for place in args[17:19]]
         of_skip, of_bias = (cgutils.alloca_once_value(builder, builder.load(home, align=4)) for home in homes)
         with cgutils.for_range(builder, steps, intp=steps.type) as loop:
-            at = _rows(builder, loop)
+            at = rows_of(builder, loop)
             for k, target in ((0, du), (3, ddelta)):
                 if signature.args[k].ndim > 1:
                     ask_for(builder, at(target, args[k + 1], args[k + 2], -AHEAD))
@@ -135,16 +136,6 @@ def finish_lanes(
 
     place = types.intp
     return types.void(du, place, place, ddelta, place, place, u, place, place, w, *(place,) * 10), codegen
-
-
-def _rows(builder, loop):
-    """Return a function that gives the place of a step's row, or of one some steps ahead."""
-
-    def at(data, first, distance, ahead=0):
-        t = builder.add(loop.index, ir.Constant(loop.index.type, ahead))
-        return lanes_at(builder, data, builder.add(first, builder.mul(t, distance)))
-
-    return at
 
 
 def _states_back(count):

@@ -104,6 +104,19 @@ def lanes_at(builder, data, i, vector=VECTOR):
     return builder.bitcast(builder.gep(data, [i], inbounds=True), vector.as_pointer())
 
 
+def rows_of(builder, loop):
+    """Return a function that gives the place of LANES numbers of a step's row, or of one some steps ahead.
+
+    The step is that of `loop`; a row begins at place `first` in the data, the next one `distance` later.
+    """
+
+    def at(data, first, distance, ahead=0):
+        t = builder.add(loop.index, ir.Constant(loop.index.type, ahead))
+        return lanes_at(builder, data, builder.add(first, builder.mul(t, distance)))
+
+    return at
+
+
 def ask_for(builder, pointer):
     """Prefetch the cache line that a pointer points into, to be read from the second level."""
     kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), WORD, WORD, WORD])

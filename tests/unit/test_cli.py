@@ -3,8 +3,10 @@
 import importlib.metadata
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 from mambaout_edu import __version__, cli, doctor
 
@@ -55,3 +57,70 @@ def test_help_needs_no_torch() -> None:
     code += "assert not {'torch', 'numpy', 'timm'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert "doctor" in done.stdout
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    from mambaout_edu.models import create_model
+
+    path = tmp_path / "digits.pth"
+    torch.save({"model": create_model("mambaout_pico_8").state_dict(), "epoch": 3}, path)
+    return path
+
+
+def test_convert_writes_and_says_what(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = checkpoint.with_suffix(".safetensors")
+    assert cli.main(["convert", str(checkpoint), str(target), "--to", "timm", "--key", "model"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    for part in (
+        'under "model"',
+        "float32",
+        'MambaOut, in the layout "mambaout_edu"',
+        "mambaout_pico_8",
+        "digits.safe",
+    ):
+        assert part in printed.out
+    assert target.is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], "is there already; give another name, or --force"),
+        (["--force", "--model", "vim_tiny"], "they are a MambaOut's. They fit create_model('mambaout_pico_8'"),
+        (["--force", "--key", "model_ema"], "no weights under the key 'model_ema'; it has some under 'model'"),
+        (["--force", "--model", "mambaout_pico_9"], "did you mean mambaout_pico_8"),
+    ],
+)
+def test_convert_refuses_in_words_and_exits_by_1(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
+) -> None:
+    target = checkpoint.with_suffix(".safetensors")
+    target.write_bytes(b"mine")
+    assert cli.main(["convert", str(checkpoint), str(target), *options]) == 1
+    printed = capsys.readouterr()
+    assert says in printed.err
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+    assert target.read_bytes() == b"mine"
+    if not options:
+        assert cli.main(["convert", str(checkpoint), str(target), "--force"]) == 0
+
+
+def test_an_interrupted_conversion_says_so(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mambaout_edu.models.convert.convert_file", interrupted)
+    assert cli.main(["convert", str(checkpoint), "x.safetensors"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_convert_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["convert", "--help"])
+    assert stop.value.code == 0
+    assert "mambaout-edu convert mambaout_tiny.pth mambaout_tiny.safetensors" in capsys.readouterr().out
