@@ -18,6 +18,7 @@ _SUBPACKAGES = (
     "doctor",
     "flatten",
     "learn",
+    "memory",
     "mixers",
     "models",
     "plots",

@@ -5,19 +5,27 @@ from .folder import ImageFolder, Skipped, image_folder
 from .image_set import ImageSet
 from .images import model_input, read_image, square
 from .photographs import Photograph, Photographs, photograph, photographs
+from .recall import RecallTask, recall_task
+from .text import Characters, TextWindows, poems, verse
 
 __all__ = [
+    "Characters",
     "Digits",
     "ImageFolder",
     "ImageSet",
     "Photograph",
     "Photographs",
+    "RecallTask",
     "Skipped",
+    "TextWindows",
     "digits",
     "image_folder",
     "model_input",
     "photograph",
     "photographs",
+    "poems",
     "read_image",
+    "recall_task",
     "square",
+    "verse",
 ]

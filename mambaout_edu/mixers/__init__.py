@@ -13,12 +13,14 @@ from mambaout_edu.mixers.mamba1 import Mamba1
 from mambaout_edu.mixers.mamba2 import Mamba2
 from mambaout_edu.mixers.pooling import Identity, Pooling
 from mambaout_edu.mixers.recurrent import Recurrent
+from mambaout_edu.mixers.s4d import S4D
 from mambaout_edu.mixers.scanned import ScannedSSM
 from mambaout_edu.mixers.selective import MixerState, SelectiveSSM, no_weight_decay
 from mambaout_edu.mixers.ss2d import SS2D
 from mambaout_edu.mixers.window import WindowAttention
 
 __all__ = [
+    "S4D",
     "SS2D",
     "Attention",
     "BiMamba",
