@@ -8,6 +8,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "ArchitectureExplorer": "architecture_explorer",
     "BlockDiagram": "block_diagram",
     "PolePlane": "pole_plane",
     "Prediction": "prediction",

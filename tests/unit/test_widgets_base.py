@@ -76,7 +76,7 @@ def test_the_short_name_is_the_same_in_every_run(kind):
 def test_loading_is_lazy():
     assert set(widgets.__all__) == set(dir(widgets)) == set(widgets._HOMES)
     assert all(getattr(widgets, name).__name__ == name for name in widgets.__all__)
-    with pytest.raises(AttributeError, match="it has BlockDiagram"):
+    with pytest.raises(AttributeError, match="it has ArchitectureExplorer"):
         widgets.Nothing  # noqa: B018
 
 
