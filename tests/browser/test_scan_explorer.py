@@ -142,6 +142,7 @@ def test_without_a_kernel_by_keyboard(plain_page):
 
     root.get_by_text("The same as tables").click()
     rows = root.locator("details table").first.locator("tbody tr")
+    expect(rows).to_have_count(4)  # they are written when the page says that they are shown
     assert [row.locator("th,td").all_inner_texts() for row in rows.all()] == [
         ["above", "8", "<1 %", "1", "50 %"],
         ["right", "1", "read later", "1", "50 %"],
