@@ -18,6 +18,7 @@ from .scans import hold_error, kept_tokens, mixing_matrices, roofline, scan_cost
 from .seen import receptive_fields, seen_matrices
 from .state_maps import state_maps
 from .systems import discretisations, memory_curves, portraits, recollections, responses
+from .zoo import accuracy_chart, run_cost_curves, stage_plan
 
 __all__ = [
     "COLOURS",
@@ -26,6 +27,7 @@ __all__ = [
     "STYLE",
     "Picture",
     "accuracies",
+    "accuracy_chart",
     "autocorrelation_curves",
     "cost",
     "discretisations",
@@ -51,6 +53,7 @@ __all__ = [
     "recollections",
     "responses",
     "roofline",
+    "run_cost_curves",
     "save_order_animation",
     "scan_costs",
     "scan_diagrams",
@@ -59,6 +62,7 @@ __all__ = [
     "scan_ratios",
     "seen_matrices",
     "show",
+    "stage_plan",
     "state_maps",
     "use_style",
 ]

@@ -5,7 +5,10 @@ import functools
 from dataclasses import dataclass
 from importlib.resources import files
 
-__all__ = ["ImageNetRow", "imagenet"]
+from mambaout_edu.published.frontier import frontier
+from mambaout_edu.published.quotations import Quotation, quoted
+
+__all__ = ["ImageNetRow", "Quotation", "frontier", "imagenet", "quoted"]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ VARYING: dict[tuple[str, str], str] = {
     ("02_selective_scan", "roofline"): "of times measured in the lesson",
     ("06_take_the_ssm_out", "accuracies"): "of networks trained in the lesson: rounding differs between processors",
     ("06_take_the_ssm_out", "mistakes"): "of networks trained in the lesson: rounding differs between processors",
+    ("07_the_zoo", "costs"): "of times measured in the lesson",
 }
 
 

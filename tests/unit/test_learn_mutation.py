@@ -75,6 +75,22 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
     },
 }
 
+_FLOATS = "np.asarray(field, dtype=np.float64)"
+_COUNT = "int(np.searchsorted(total, share * total[-1] * (1 - 1e-12))) + 1"
+_ALL = "int(np.count_nonzero(values))"
+EQUIVALENT["zoo.half_area"] = {
+    "the fields here are of floats, and whole numbers of NumPy's are as good as Python's": [
+        f"half_area: {_FLOATS} -> field in np.sort({_FLOATS}, axis=None)",
+        f"half_area: {_COUNT.removesuffix(' + 1')} -> {_COUNT.removesuffix(' + 1')[4:-1]}",
+        f"half_area: {_ALL} -> np.count_nonzero(values) in min({_COUNT}, {_ALL})",
+    ],
+    "the number of pixels that are not 0 only guards against rounding": [
+        f"half_area: min({_COUNT}, {_ALL}) -> {_COUNT}",
+        f"half_area: min({_COUNT}, {_ALL}) -> min({_ALL}, {_COUNT})",
+        "half_area: values -> field in np.count_nonzero(values)",
+        "half_area: values -> total in np.count_nonzero(values)",
+    ],
+}
 EQUIVALENT["systems.hippo_legs"] = {
     "NumPy takes any whole number": [
         "hippo_legs: _check_states(states) -> states in np.arange(_check_states(states))",
@@ -205,6 +221,23 @@ EQUIVALENT["flatten.cross_scan"] = {
 _PLAN = "plan('paths', paths, options, {}, y[0].device, apart=not isinstance(y, Tensor))"
 EQUIVALENT["flatten.merge"] = {
     _ONE_SIZE: [f"merge: {_PLAN.format('height, width')} -> {_PLAN.format('width, height')}"],
+}
+
+EQUIVALENT["causality.mask"] = {
+    "no case gives a list, or what is no permutation": [
+        "causal_mask: check_order(order, len(np.asarray(order))) -> order",
+        "causal_mask: np.asarray(order) -> order in len(np.asarray(order))",
+        "causal_mask: np.asarray(steps[None, :] <= steps[:, None]) -> steps[None, :] <= steps[:, None]",
+    ],
+    "there is a step for each entry of the order": ["causal_mask: order -> steps in len(order)"],
+}
+EQUIVALENT["causality.visible"] = {
+    "in the exercise x is a sequence, which has one axis to flatten": [
+        "visible: x.flatten(1, -2) -> x.flatten(-2, 1)",
+        "visible: moved.flatten(1, -2) -> moved.flatten(-2, 1)",
+    ],
+    "x is one sample": ["visible: 1 -> 0 in x.flatten(1, -2)"],
+    "a copy of x has the length of x": ["visible: x -> calm", "visible: x -> nudged"],
 }
 
 # Parts of a reference that no case of the exercise may reach, by reason: their source, which is left as it is.

@@ -14,7 +14,8 @@ from mambaout_edu import plots
 from mambaout_edu.data import ImageSet, photographs
 from mambaout_edu.flatten import memory_map
 from mambaout_edu.models import create_model, profile
-from mambaout_edu.plots import scan_order_results
+from mambaout_edu.models.measure import RunCost
+from mambaout_edu.plots import causality, scan_order_results
 from mambaout_edu.published import imagenet
 from mambaout_edu.scan.associative import Work, combine, sequential
 from mambaout_edu.systems import mass_spring
@@ -131,6 +132,13 @@ FIGURES = {
     "state_maps": lambda: plots.state_maps(
         {name: memory_map(name, 12, 16, step=100, decay=0.9) for name in ("raster", "hilbert", "random")}, (6, 4)
     ),
+    "causality_prices": lambda: causality.causality_prices(
+        {"total": {"ssm": 450}, "correct": {"ssm": {"mean": {"visible": [440, 436, 438], "causal": [431, 430, 436]}}}},
+        published={"ViT-Ti": (72.2, 70.6)},
+    ),
+    "visible_patches": lambda: causality.visible_patches(
+        {"causal": np.tri(1, 36, 20).reshape(6, 6), "visible": np.ones((6, 6))}, np.zeros((60, 60, 3), np.uint8), (3, 3)
+    ),
     "seen_matrices": lambda: plots.seen_matrices(
         {"attention": np.full((5, 5), 0.2), "scan": np.tri(5), "convolution": np.tri(5, k=1) - np.tri(5, k=-2)},
         ["I", "want", "to", "eat", "apples"],
@@ -143,6 +151,20 @@ FIGURES = {
     ),
     "a receptive field": lambda: plots.receptive_fields({"alone": np.eye(16)}, np.zeros((16, 16))),
     "no mistakes": lambda: plots.mistakes(image_set(), evaluation(10)),
+    "stage_plan": lambda: plots.stage_plan(
+        {
+            "MambaOut": ("convolution", [(56, 56, 96), (28, 28, 192), (14, 14, 384), (7, 7, 576)]),
+            "ViT": ("attention", [(14, 14, 384)]),
+            "Vim": ("scan2", [(14, 14, 384)]),
+        }
+    ),
+    "run_cost_curves": lambda: plots.run_cost_curves(
+        {
+            name: [RunCost(side, 1e-6 * side**2 * k, side**2 * 60 * k) for side in (64, 128)]
+            for k, name in enumerate("abc", 1)
+        }
+    ),
+    "accuracy_chart": lambda: plots.accuracy_chart(imagenet("tiny"), cost="params_m"),
     "portraits": lambda: plots.portraits({"calm": mass_spring(), "wild": mass_spring(damping=-0.2)}, duration=15.0),
     "responses": lambda: plots.responses(np.arange(9.0), {"a": np.arange(9.0), "b": np.ones(9)}, x="time (s)", y="m"),
     "discretisations": lambda: plots.discretisations(mass_spring(), delta=0.2, duration=15.0),
