@@ -45,7 +45,9 @@ test: ## install what is missing and run everything: style, types, tests
 	$(IN_VENV) -m ruff check .
 	$(IN_VENV) -m ruff format --check .
 	$(IN_VENV) -m mypy
-	$(IN_VENV) -m pytest --numprocesses=$(JOBS) --dist=loadfile --doctest-modules mambaout_edu tests $(PYTEST_ARGS)
+	@# Threads that wait sleep: spinning, they would hold the cores that the other processes need. Notebooks come first.
+	OMP_WAIT_POLICY=passive $(IN_VENV) -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder \
+		--doctest-modules mambaout_edu tests $(PYTEST_ARGS)
 
 test-all: test-lowest ## `make test` with what needs many seeds, kills or repeats, and the lowest versions
 	$(MAKE) test PYTEST_ARGS="--slow $(PYTEST_ARGS)"

@@ -117,8 +117,9 @@ def test_the_solution_region_solves_the_exercise_and_keeps_the_stub_around_it(ex
     import torch
 
     from mambaout_edu.learn.checks import check
+    from mambaout_edu.scan import dual
 
-    exercise, names = get(exercise_id), {"np": np, "torch": torch}  # what the lessons import
+    exercise, names = get(exercise_id), {"np": np, "torch": torch, "dual": dual}  # what the lessons import
     exec(solved(exercise), names)
     assert check(exercise_id, names[exercise.function]).passed
     assert solved(exercise).startswith(exercise.stub.rpartition("    return ...")[0])
