@@ -40,14 +40,16 @@ lab: ## install what is missing and open the course in JupyterLab
 		--LabApp.default_url=/lab/tree/00_start_here.ipynb --LabApp.news_url=None \
 		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.extension_manager=readonly
 
+# Several processes, a file at a time, the long ones (browser, notebooks) early. Threads that wait sleep: spinning, they
+# would hold the cores that the other processes need.
+SHARED = --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
+
 test: ## install what is missing and run everything: style, types, tests
 	$(SETUP) --extras lab,train,test
 	$(IN_VENV) -m ruff check .
 	$(IN_VENV) -m ruff format --check .
 	$(IN_VENV) -m mypy
-	@# Threads that wait sleep: spinning, they would hold the cores that the other processes need. Notebooks come first.
-	OMP_WAIT_POLICY=passive $(IN_VENV) -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder \
-		--doctest-modules mambaout_edu tests $(PYTEST_ARGS)
+	OMP_WAIT_POLICY=passive $(IN_VENV) -m pytest $(SHARED) --doctest-modules mambaout_edu tests $(PYTEST_ARGS)
 
 test-all: test-lowest ## `make test` with what needs many seeds, kills or repeats, and the lowest versions
 	$(MAKE) test PYTEST_ARGS="--slow $(PYTEST_ARGS)"
