@@ -1,16 +1,18 @@
 """What a state, a bank and a window remember: the measured runs of lesson 03.
 
+python experiments/recall.py --tune --workers 2 --record        learning rates first: recall_tuning.json
 python experiments/recall.py --workers 2 --record
-python experiments/recall.py --device cuda --workers 4 --record
+python experiments/recall.py --device cuda --workers 15 --record
 python experiments/recall.py --only selective --mixers mamba1 lstm --seeds 0
 
 selective   selective copying at length 256
 induction   induction heads, trained at 64 tokens, asked at 64 to 1,024
-pairs       associative recall, one training for every number of pairs
+pairs       associative recall, trained with 2 to 64 pairs in turn, asked with each; Mamba-2 also with smaller states
 needle      the far needle, trained at distances 8 to 128 in turn, asked at 16 to 1,024
 
-Every combination of part, dial, mixer and seed is one run, one line in `--out`. Started again, it runs what is missing
-there. All models of a part have about as many parameters.
+Every combination of part, mixer and seed is one run, one line in `--out`. Started again, it runs what is missing there.
+All models of a part have about as many parameters. Every mixer is tried at the same learning rates, with a seed that is
+not among the recorded ones; the runs take the best of them.
 """
 
 import argparse
@@ -22,7 +24,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,54 +35,80 @@ from tqdm.auto import tqdm
 
 from mambaout_edu import recorded
 from mambaout_edu.data.recall import Drawn, RecallTask, recall_task
-from mambaout_edu.models.sequence_model import sequence_model
+from mambaout_edu.models.sequence_model import SequenceModel, sequence_model
 from mambaout_edu.training.recall import recall_accuracy, train_recall
 
-MIXERS = ("attention", "rnn", "lstm", "gru", "s4d", "mamba1", "mamba2", "conv")
+MIXERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "attention": ("attention", {}),
+    "lstm": ("lstm", {}),
+    "s4d": ("s4d", {}),
+    "mamba1": ("mamba1", {}),
+    "mamba2": ("mamba2", {}),
+    "mamba2, N = 8": ("mamba2", {"d_state": 8}),
+    "mamba2, N = 2": ("mamba2", {"d_state": 2}),
+    "conv": ("conv", {}),
+    "lstm, embedding 0.02": ("lstm", {"embed_std": 0.02}),
+    "mamba1, embedding 0.02": ("mamba1", {"embed_std": 0.02}),
+}
+# In these parts only: what a smaller state costs, at Mamba-2's own learning rate; and whether a state suffers from the
+# embedding that attention needs, at the rate that was better for both on the tuning seed (of 1e-3 and 3e-3).
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "mamba2, N = 8": ("pairs",),
+    "mamba2, N = 2": ("pairs",),
+    "lstm, embedding 0.02": ("selective", "needle"),
+    "mamba1, embedding 0.02": ("selective", "needle"),
+}
+SMALL_EMBEDDING_RATE = 3e-3
 WIDTH = 64  # of the attention model, whose number of parameters the others match
+RATES = (1e-3, 3e-3, 6e-3)
+TUNING_SEED = 100
 
-# task and its numbers; the dial's values, one training each ("none": one training for all); where the trained model is
-# asked besides; steps, batch, learning rate
+# task and its numbers; the dial of the training, or its values in turn; where the trained model is asked; steps and
+# batch. A run ends early once 999 of 1,000 answers are right at the hardest of the training's values.
 PARTS: dict[str, dict[str, Any]] = {
     "selective": {
         "task": "selective_copying", "numbers": {"items": 8, "symbols": 16}, "train": [240], "ask": [240],
-        "steps": 6000, "batch_size": 32, "lr": 3e-3,
+        "steps": 3000, "batch_size": 64,
     },
     "induction": {
         "task": "induction_heads", "numbers": {"symbols": 16}, "train": [64], "ask": [64, 128, 256, 512, 1024],
-        "steps": 6000, "batch_size": 32, "lr": 3e-3,
+        "steps": 2000, "batch_size": 64,
     },
     "pairs": {
-        "task": "associative_recall", "numbers": {"symbols": 64}, "train": [4, 8, 16, 32, 64], "ask": [],
-        "steps": 6000, "batch_size": 32, "lr": 3e-3,
+        "task": "associative_recall", "numbers": {"symbols": 64}, "train": [2, 4, 8, 16, 32, 64],
+        "ask": [2, 4, 8, 16, 32, 64], "steps": 3000, "batch_size": 128,
     },
     "needle": {
-        "task": "needle", "numbers": {"symbols": 16}, "train": [128], "ask": [16, 32, 64, 128, 256, 512, 1024],
-        "steps": 4000, "batch_size": 32, "lr": 3e-3,
+        "task": "needle", "numbers": {"symbols": 16}, "train": [8, 16, 32, 64, 128],
+        "ask": [16, 32, 64, 128, 256, 512, 1024], "steps": 1500, "batch_size": 64,
     },
 }  # fmt: skip
 
+FRESH = 10_000  # added to the seed of the sequences that the trained model is asked
+
 Job = dict[str, Any]
+Rates = Callable[[str, str], list[float]]
 
 
 @dataclass(frozen=True)
 class RecallRun:
-    """One training: `accuracies` by the dial's value at which the model was asked."""
+    """One training: `accuracies` by the dial's value at which the model was asked, `state` by its bytes there."""
 
     part: str
-    dial: int
     mixer: str
     seed: int
+    lr: float
     steps: int
     parameters: int
     dim: int
     accuracies: dict[str, float]
+    state_bytes: dict[str, int]
     measured_at: list[int]
     while_training: list[float]
     seconds: float
 
 
-class AnyDistance:
+class AnyDial:
     """A task whose dial is drawn anew for every batch, so that a model cannot learn one distance by heart."""
 
     def __init__(self, task: RecallTask, values: Sequence[int]) -> None:
@@ -97,37 +125,80 @@ def parameters_of(task: RecallTask) -> int:
     return sum(p.numel() for p in sequence_model("attention", task.vocab_size, WIDTH, seed=0).parameters())
 
 
-def train_one(part: str, dial: int, mixer: str, seed: int, steps: int, device: str = "cpu") -> RecallRun:
+def train_one(part: str, mixer: str, seed: int, lr: float, steps: int, device: str = "cpu") -> RecallRun:
     """Train one model and ask it; the seed draws its first weights and all sequences."""
     settings = PARTS[part]
-    task = recall_task(settings["task"], **settings["numbers"]).with_dial(dial)
-    model = sequence_model(mixer, task.vocab_size, parameters=parameters_of(task), seed=seed).to(device)
-    drawn = AnyDistance(task, [dial >> k for k in range(5)]) if part == "needle" else task
+    dials = settings["train"]
+    task = recall_task(settings["task"], **settings["numbers"]).with_dial(max(dials))
+    name, sizes = MIXERS[mixer]
+    model = sequence_model(name, task.vocab_size, parameters=parameters_of(task), seed=seed, **sizes).to(device)
     started = time.perf_counter()
     history = train_recall(
-        model, drawn, steps, batch_size=settings["batch_size"], lr=settings["lr"], seed=seed,
-        measure_every=max(1, steps // 20), target=0.999, threads=1, progress=False,
+        model, AnyDial(task, dials) if len(dials) > 1 else task, steps, batch_size=settings["batch_size"], lr=lr,
+        seed=seed, measure_every=max(1, steps // 20), measure_on=task, target=0.999, threads=1, progress=False,
     )  # fmt: skip
     if history.interrupted:
         raise KeyboardInterrupt(f"stopped after {len(history.losses)} steps")
     seconds = time.perf_counter() - started
-    asked = settings["ask"] or [dial]
-    # As many answers everywhere: one a sequence, or several.
-    found = {str(value): recall_accuracy(model, task.with_dial(value), 1024, 32, seed) for value in asked}
+    asked = {str(value): task.with_dial(value) for value in settings["ask"]}
+    # Neither training nor its early end has seen these sequences.
+    found = {value: recall_accuracy(model, one, 1024, 32, seed + FRESH) for value, one in asked.items()}
     return RecallRun(
-        part, dial, mixer, seed, steps, sum(p.numel() for p in model.parameters()), model.dim,
+        part, mixer, seed, lr, steps, sum(p.numel() for p in model.parameters()), model.dim,
         {value: round(accuracy, 5) for value, accuracy in found.items()},
+        {value: state_bytes(model, one.length) for value, one in asked.items()},
         history.accuracy_steps, [round(accuracy, 4) for accuracy in history.accuracies], round(seconds, 1),
     )  # fmt: skip
 
 
-def plan(parts: list[str], mixers: list[str], seeds: list[int], steps: int | None) -> list[Job]:
-    """Return the arguments of every run, seed by seed, so that an interrupted plan is still balanced."""
+def state_bytes(model: SequenceModel, length: int) -> int:
+    """Return the bytes that a model keeps of one sequence after `length` tokens."""
+    device = next(model.parameters()).device
+    return model.bytes(model.prefill(torch.zeros(1, length, dtype=torch.int64, device=device))[1]).used
+
+
+def plan(
+    parts: list[str], mixers: list[str], seeds: list[int], rates: Rates, steps: int | None, share: int = 1
+) -> list[Job]:
+    """Return the arguments of every run, seed by seed, so that an interrupted plan is still balanced.
+
+    `share` divides the steps: rates are chosen at half of them.
+    """
     return [
-        {"part": part, "dial": dial, "mixer": mixer, "seed": seed, "steps": steps or PARTS[part]["steps"]}
-        for seed, part in itertools.product(seeds, parts)
-        for dial, mixer in itertools.product(PARTS[part]["train"], mixers)
+        {"part": part, "mixer": mixer, "seed": seed, "lr": lr, "steps": steps or PARTS[part]["steps"] // share}
+        for seed, part, mixer in itertools.product(seeds, parts, mixers)
+        if part in VARIANTS.get(mixer, PARTS)
+        for lr in rates(part, mixer)
     ]
+
+
+def every_rate(part: str, mixer: str) -> list[float]:
+    """Return the learning rates that every mixer is tried at."""
+    return list(RATES)
+
+
+def tuned(folder: Path | None) -> Rates:
+    """Return the best rate of every part and mixer, from `recall_tuning.json`."""
+    found = recorded.load("recall_tuning", **({"folder": folder} if folder else {}))["results"]["best"]
+
+    def rate(part: str, mixer: str) -> list[float]:
+        name, sizes = MIXERS[mixer]
+        return [SMALL_EMBEDDING_RATE if "embed_std" in sizes else found[part][name]]
+
+    return rate
+
+
+def best_rates(runs: list[RecallRun]) -> dict[str, Any]:
+    """Return each mixer's accuracy at each rate, the mean of where it is asked, and the best rate."""
+    tried: dict[str, Any] = {}
+    for run in runs:
+        mean = round(statistics.mean(run.accuracies.values()), 4)
+        tried.setdefault(run.part, {}).setdefault(run.mixer, {})[str(run.lr)] = mean
+    best = {
+        part: {mixer: float(max(rates, key=lambda lr: rates[lr])) for mixer, rates in mixers.items()}
+        for part, mixers in tried.items()
+    }
+    return {"seed": TUNING_SEED, "rates": list(RATES), "accuracy": tried, "best": best}
 
 
 def finished(path: Path) -> list[RecallRun]:
@@ -145,8 +216,8 @@ def finished(path: Path) -> list[RecallRun]:
 
 def missing(jobs: list[Job], runs: list[RecallRun]) -> list[Job]:
     """Return the jobs that no run has done yet."""
-    done = {(r.part, r.dial, r.mixer, r.seed, r.steps) for r in runs}
-    return [j for j in jobs if (j["part"], j["dial"], j["mixer"], j["seed"], j["steps"]) not in done]
+    done = [{"part": r.part, "mixer": r.mixer, "seed": r.seed, "lr": r.lr, "steps": r.steps} for r in runs]
+    return [job for job in jobs if job not in done]
 
 
 def carry_out(jobs: list[Job], path: Path, workers: int, device: str) -> Iterator[RecallRun]:
@@ -166,24 +237,25 @@ def carry_out(jobs: list[Job], path: Path, workers: int, device: str) -> Iterato
 
 
 def collect(runs: list[RecallRun]) -> dict[str, Any]:
-    """Return the runs as one table: accuracies by part, dial, mixer and where it was asked, one a seed."""
+    """Return the runs as one table: accuracies by part, mixer and where it was asked, one a seed."""
     table: dict[str, Any] = {}
-    for run in sorted(runs, key=lambda r: (list(PARTS).index(r.part), r.dial, MIXERS.index(r.mixer), r.seed)):
+    for run in sorted(runs, key=lambda r: (list(PARTS).index(r.part), list(MIXERS).index(r.mixer), r.seed)):
         part = table.setdefault(run.part, {"settings": {**PARTS[run.part], "steps": run.steps}, "runs": {}})
-        mixers = part["runs"].setdefault(str(run.dial), {})
-        cell = mixers.setdefault(run.mixer, {"parameters": run.parameters, "dim": run.dim, "seeds": [], "asked": {}})
-        cell["seeds"].append(run.seed)
-        cell.setdefault("seconds", []).append(run.seconds)
+        cell = part["runs"].setdefault(
+            run.mixer, {"parameters": run.parameters, "dim": run.dim, "lr": run.lr, "state_bytes": run.state_bytes}
+        )
+        for key, value in (("seeds", run.seed), ("seconds", run.seconds), ("last_step", run.measured_at[-1])):
+            cell.setdefault(key, []).append(value)
         cell.setdefault("while_training", []).append(dict(zip(run.measured_at, run.while_training, strict=True)))
         for value, accuracy in run.accuracies.items():
-            cell["asked"].setdefault(value, []).append(accuracy)
-    for name, part in table.items():
+            cell.setdefault("asked", {}).setdefault(value, []).append(accuracy)
+    for part in table.values():
         task = recall_task(part["settings"]["task"], **part["settings"]["numbers"])
-        values = {int(v) for cells in part["runs"].values() for cell in cells.values() for v in cell["asked"]}
+        asked = {str(value): task.with_dial(value) for value in part["settings"]["ask"]}
         part["dial"] = task.dial
-        part["chance"] = {str(v): task.with_dial(v).chance for v in sorted(values)}
-        part["bag"] = {str(v): task.with_dial(v).bag for v in sorted(values)}
-        part["name"] = name
+        part["chance"] = {value: one.chance for value, one in asked.items()}
+        part["bag"] = {value: one.bag for value, one in asked.items()}
+        part["length"] = {value: one.length for value, one in asked.items()}
     return {"parts": table}
 
 
@@ -192,19 +264,19 @@ def report(results: dict[str, Any]) -> str:
     lines = []
     for name, part in results["parts"].items():
         lines.append(f"{name}: {part['settings']['task']}, accuracy in percent, mean (lowest - highest) of the seeds")
-        for dial, cells in part["runs"].items():
-            for mixer, cell in cells.items():
-                said = "  ".join(
-                    f"{value}: {100 * statistics.mean(a):.1f} ({100 * min(a):.1f} - {100 * max(a):.1f})"
-                    for value, a in cell["asked"].items()
-                )
-                lines.append(f"  trained at {dial:>4}  {mixer:10} {cell['parameters']:>7,} parameters  {said}")
+        for mixer, cell in part["runs"].items():
+            said = "  ".join(
+                f"{value}: {100 * statistics.mean(a):.1f} ({100 * min(a):.1f} - {100 * max(a):.1f})"
+                for value, a in cell["asked"].items()
+            )
+            lines.append(f"  {mixer:14} {cell['parameters']:>7,} parameters, rate {cell['lr']:g}  {said}")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Run what is missing, print the tables, record on request."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tune", action="store_true", help="try the learning rates, with a seed of its own")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--mixers", nargs="+", choices=MIXERS, default=list(MIXERS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
@@ -213,27 +285,28 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     parser.add_argument("--out", type=Path, default=Path("build/recall.jsonl"), help="one line a run")
     parser.add_argument("--record", nargs="?", const="", help="write recall.json, to assets/recorded or a folder")
+    parser.add_argument("--rates", type=Path, help="the folder of recall_tuning.json, if not assets/recorded")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before the workers start: they share the cores as processes
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` and `timeout` stop the workers too
 
-    jobs = plan(options.only, options.mixers, options.seeds, options.steps)
+    if options.tune:
+        options.mixers = [mixer for mixer in options.mixers if mixer not in VARIANTS]
+        options.seeds, rates = [TUNING_SEED], every_rate
+    else:
+        rates = tuned(options.rates)
+    jobs = plan(options.only, options.mixers, options.seeds, rates, options.steps, 2 if options.tune else 1)
     runs = finished(options.out)
     try:
         runs += carry_out(missing(jobs, runs), options.out, options.workers, options.device)
     except KeyboardInterrupt:
         sys.exit(f"stopped; {options.out} keeps what was finished, and the same command goes on from there")
-    runs = [run for run in runs if missing(jobs, [run]) != jobs]  # those of this plan
-    results = collect(runs)
-    tqdm.write(report(results))
+    runs = [run for run in runs if len(missing(jobs, [run])) < len(jobs)]  # those of this plan
+    results = best_rates(runs) if options.tune else collect(runs) | {"not_run": missing(jobs, runs)}
+    tqdm.write(json.dumps(results, indent=1) if options.tune else report(results))
     if options.record is not None:
         folder = {"folder": Path(options.record)} if options.record else {}
-        chosen = f"--only {' '.join(options.only)} --mixers {' '.join(options.mixers)}"
-        seeds = " ".join(map(str, options.seeds))
-        steps = f" --steps {options.steps}" if options.steps else ""
-        command = f"python experiments/recall.py {chosen} --seeds {seeds}{steps} --device {options.device} --record"
-        recorded.save("recall", results, command=command, device=options.device, **folder)
+        recorded.save("recall_tuning" if options.tune else "recall", results, device=options.device, **folder)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,9 @@ class SequenceModel(nn.Module):
         Channels D, and blocks.
     mlp_ratio
         Hidden channels of the MLP over D, 0 for none; None: 0 for the mixers in `GATED`, 2 for the others.
+    embed_std
+        Standard deviation of the first embedding. At the usual 0.02 the first mixers' outputs drown the symbols, and
+        attention does not learn associative recall in thousands of steps; at 1 it takes some hundred.
     **mixer_args
         Of the mixer's class, such as `d_state` or `num_heads`; `SMALL` has what is taken otherwise.
 
@@ -82,6 +85,7 @@ class SequenceModel(nn.Module):
         dim: int = 64,
         depth: int = 2,
         mlp_ratio: float | None = None,
+        embed_std: float = 1.0,
         **mixer_args: Any,
     ) -> None:
         super().__init__()
@@ -95,7 +99,7 @@ class SequenceModel(nn.Module):
         self.blocks = nn.ModuleList(_Block(build(mixer, dim, **sizes), dim, ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, vocab_size, bias=False)
-        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.embedding.weight, std=embed_std)
         nn.init.normal_(self.head.weight, std=0.02)
 
     def no_weight_decay(self) -> set[str]:

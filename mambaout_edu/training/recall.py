@@ -60,6 +60,7 @@ def train_recall(
     clip: float = 1.0,
     seed: int = 0,
     measure_every: int = 100,
+    measure_on: Task | None = None,
     target: float | None = None,
     threads: int | None = None,
     on_step: Callable[[int, float], object] | None = None,
@@ -81,6 +82,8 @@ def train_recall(
         Of the sequences.
     measure_every
         Steps between two measurements of accuracy, the last of them at the end.
+    measure_on
+        What accuracy is measured on; None: on `task`.
     target
         An accuracy at which training may stop early; None trains all steps.
     threads
@@ -147,7 +150,7 @@ def train_recall(
                 if on_step is not None:
                     on_step(step, history.losses[-1])
                 if step % measure_every == 0 or step == steps:
-                    accuracy = recall_accuracy(model, task, 256, seed=seed)
+                    accuracy = recall_accuracy(model, measure_on or task, 256, seed=seed)
                     history.accuracy_steps.append(step)
                     history.accuracies.append(accuracy)
                     bar.set_postfix_str(text("training", "accuracy", percent=f"{accuracy:.1%}"))

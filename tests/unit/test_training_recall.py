@@ -1,5 +1,6 @@
 """The trainer of sequence models, and the plan of the recorded runs."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -122,17 +123,25 @@ def test_wrong_numbers_are_refused(wrong):
 
 
 def test_the_plan_is_balanced_and_what_is_done_is_not_done_again(experiment, tmp_path):
-    jobs = experiment.plan(list(experiment.PARTS), list(experiment.MIXERS), [0, 1], None)
-    per_seed = 8 * len(experiment.MIXERS)  # one, one, five and one trainings a mixer
+    jobs = experiment.plan(list(experiment.PARTS), list(experiment.MIXERS), [0, 1], experiment.tuned(None), None)
+    per_seed = 4 * len(experiment.MIXERS) - sum(4 - len(parts) for parts in experiment.VARIANTS.values())
     assert len(jobs) == 2 * per_seed
     assert {job["seed"] for job in jobs[:per_seed]} == {0}
+    rates = experiment.plan(["needle"], ["lstm"], [experiment.TUNING_SEED], experiment.every_rate, None, share=2)
+    assert [job["lr"] for job in rates] == list(experiment.RATES)
+    assert {job["steps"] for job in rates} == {experiment.PARTS["needle"]["steps"] // 2}
     path = tmp_path / "runs.jsonl"
-    run = experiment.RecallRun("pairs", 8, "lstm", 0, 6000, 60_000, 48, {"8": 0.25}, [6000], [0.25], 1.0)
+    job = next(job for job in jobs if job["mixer"] == "lstm" and job["part"] == "pairs")
+    run = experiment.RecallRun(
+        **job, parameters=60_000, dim=48, accuracies={"8": 0.25}, state_bytes={"8": 768}, measured_at=[6000],
+        while_training=[0.25], seconds=1.0,
+    )  # fmt: skip
     path.write_text(json.dumps(run.__dict__) + '\n{"part": "pai')
     assert experiment.finished(path) == [run]
     assert path.read_text().endswith("}\n")
     left = experiment.missing(jobs, [run])
     assert len(left) == len(jobs) - 1
+    assert job not in left
     assert experiment.finished(tmp_path / "none.jsonl") == []
 
 
@@ -140,27 +149,41 @@ def test_models_of_the_plan_have_about_as_many_parameters(experiment):
     for settings in experiment.PARTS.values():
         task = experiment.recall_task(settings["task"], **settings["numbers"])
         target = experiment.parameters_of(task)
-        for mixer in experiment.MIXERS:
-            model = sequence_model(mixer, task.vocab_size, parameters=target)
+        for mixer, sizes in experiment.MIXERS.values():
+            model = sequence_model(mixer, task.vocab_size, parameters=target, **sizes)
             assert abs(sum(p.numel() for p in model.parameters()) / target - 1) < 0.06, mixer
 
 
 def test_a_run_is_trained_asked_and_collected(experiment, tmp_path, monkeypatch):
     monkeypatch.setitem(experiment.PARTS["needle"], "ask", [16, 32])
-    run = experiment.train_one("needle", 16, "gru", 0, 2)
-    assert set(run.accuracies) == {"16", "32"}
-    other = experiment.train_one("pairs", 4, "gru", 0, 2)
+    run = experiment.train_one("needle", "lstm", 0, 1e-3, 2)
+    assert set(run.accuracies) == {"16", "32"} == set(run.state_bytes)
+    assert run.state_bytes["16"] == run.state_bytes["32"]  # a state does not grow
+    monkeypatch.setitem(experiment.PARTS["pairs"], "ask", [4])
+    other = experiment.train_one("pairs", "attention", 0, 1e-3, 2)
     results = experiment.collect([other, run])
     assert list(results["parts"]) == ["pairs", "needle"]
     assert results["parts"]["pairs"]["bag"] == {"4": 0.25}
-    assert results["parts"]["needle"]["runs"]["16"]["gru"]["asked"]["16"] == [run.accuracies["16"]]
-    assert "trained at    4  gru" in experiment.report(results)
+    assert results["parts"]["needle"]["runs"]["lstm"]["asked"]["16"] == [run.accuracies["16"]]
+    assert "lstm" in experiment.report(results)
     path = recorded.save("recall", results, folder=tmp_path, command="python experiments/recall.py")
     assert recorded.load("recall", folder=path.parent)["results"] == json.loads(json.dumps(results))
+    tried = experiment.best_rates([run, dataclasses.replace(run, lr=6e-3, accuracies={"16": 1.0, "32": 1.0})])
+    assert tried["best"] == {"needle": {"lstm": 6e-3}}
+
+
+def test_the_recorded_runs_are_those_of_the_plan(experiment):
+    results = recorded.load("recall")["results"]
+    jobs = experiment.plan(
+        list(experiment.PARTS), list(experiment.MIXERS), [0, 1, 2, 3, 4], experiment.tuned(None), None
+    )
+    done = sum(len(cell["seeds"]) for part in results["parts"].values() for cell in part["runs"].values())
+    assert done + len(results["not_run"]) == len(jobs)
+    assert all(job in jobs for job in results["not_run"])
 
 
 def test_distances_are_drawn_anew(experiment):
-    drawn = experiment.AnyDistance(EASY, [1, 5, 9])
+    drawn = experiment.AnyDial(EASY, [1, 5, 9])
     generator = torch.Generator().manual_seed(0)
     lengths = {drawn.draw(2, generator).tokens.shape[1] for _ in range(30)}
     assert lengths == {4, 8, 12}
