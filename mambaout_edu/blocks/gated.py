@@ -127,6 +127,9 @@ class GatedBlock(nn.Module):
         Constructors of the norm (called with D) and of the gate's activation.
     drop_path
         Probability with which training drops the branch of a whole sample.
+    pad_hidden
+        Compute with h rounded up to a multiple of this, the channels beyond h being zero; None computes with h as
+        it is. Parameters, state and outputs stay (but for rounding); GPUs multiply matrices of such widths faster.
 
     Raises
     ------
@@ -152,12 +155,16 @@ class GatedBlock(nn.Module):
         norm_layer: Callable[[int], nn.Module] = LayerNorm,
         act_layer: Callable[[], nn.Module] = nn.GELU,
         drop_path: float = 0.0,
+        pad_hidden: int | None = None,
     ) -> None:
         super().__init__()
+        if pad_hidden is not None and pad_hidden < 1:
+            raise ValueError(f"pad_hidden must be at least 1, such as 8, or None for no padding; got {pad_hidden}")
         hidden = hidden_channels(dim, expansion_ratio)
         mixed = mixed_channels(dim, expansion_ratio, conv_ratio)
         self.dim = dim
         self.split_indices = (hidden, hidden - mixed, mixed)  # gate, identity, conv: timm's name and order
+        self.padding = -hidden % pad_hidden if pad_hidden else 0  # zero channels beside gate and value
         self.norm = norm_layer(dim)
         self.fc1 = nn.Linear(dim, 2 * hidden)
         self.act = act_layer()
@@ -179,17 +186,31 @@ class GatedBlock(nn.Module):
         # One large product keeps a GPU busier; on a CPU three spare the backward pass a concatenation.
         gate, identity, conv = self._expand(self.norm(x), sliced=x.device.type == "cpu")
         x = gated_product(gate, identity, self.mixer(conv), self.act)  # [B, H, W, h]
-        x = self.fc2(x)  # [B, H, W, D]
+        x = self._contract(x)  # [B, H, W, D]
         return shortcut + self.drop_path(self.ls(x))
 
     def _expand(self, x: Tensor, sliced: bool) -> tuple[Tensor, ...]:
-        """Return gate [B, H, W, h], identity [.., h - cc] and conv [.., cc], from one product or from slices of it."""
+        """Return gate [B, H, W, h], identity [.., h - cc] and conv [.., cc], from one product or from slices of it.
+
+        With padding p, gate and identity begin with p channels that are zero.
+        """
         hidden, _, mixed = self.split_indices
+        weight: Tensor = self.fc1.weight
+        bias: Tensor = self.fc1.bias
+        if self.padding:
+            weight = F.pad(weight.view(2, hidden, self.dim), (0, 0, self.padding, 0)).flatten(0, 1)  # [2 (p + h), D]
+            bias = F.pad(bias.view(2, hidden), (self.padding, 0)).flatten()  # [2 (p + h)]
+            hidden += self.padding
         if not sliced:
-            return split_gate(self.fc1(x), hidden, mixed)
-        weights = split_gate(self.fc1.weight, hidden, mixed, dim=0)
-        biases = split_gate(self.fc1.bias, hidden, mixed, dim=0)
-        return tuple(F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
+            return split_gate(F.linear(x, weight, bias) if self.padding else self.fc1(x), hidden, mixed)
+        weights, biases = split_gate(weight, hidden, mixed, dim=0), split_gate(bias, hidden, mixed, dim=0)
+        return tuple(F.linear(x, w, b) for w, b in zip(weights, biases, strict=True))
+
+    def _contract(self, x: Tensor) -> Tensor:
+        """Map [B, H, W, p + h] to [B, H, W, D]."""
+        if not self.padding:
+            return self.fc2(x)
+        return F.linear(x, F.pad(self.fc2.weight, (self.padding, 0)), self.fc2.bias)
 
 
 class GatedCNNBlock(GatedBlock):
@@ -213,6 +234,7 @@ class GatedCNNBlock(GatedBlock):
         norm_layer: Callable[[int], nn.Module] = LayerNorm,
         act_layer: Callable[[], nn.Module] = nn.GELU,
         drop_path: float = 0.0,
+        pad_hidden: int | None = None,
     ) -> None:
         super().__init__(
             dim,
@@ -223,4 +245,5 @@ class GatedCNNBlock(GatedBlock):
             norm_layer=norm_layer,
             act_layer=act_layer,
             drop_path=drop_path,
+            pad_hidden=pad_hidden,
         )
