@@ -38,8 +38,9 @@ function layers(kinds, attributes = {}) {
 
 /** The order as a thin line, where cells are large enough to follow it; a ring marks where it begins. */
 function draw_route(canvas, order, view, box) {
+  canvas.hidden = Math.min(box.x, box.y) < ROUTE_FROM || order.found.length > 2;   // an empty layer costs every frame
+  if (canvas.hidden) return;
   const g = cleared(canvas, box.width, box.height);
-  if (Math.min(box.x, box.y) < ROUTE_FROM || order.found.length > 2) return;
   g.strokeStyle = "rgba(255,255,255,0.55)";
   g.lineWidth = 1.5;
   const path = order.found[0], line = new Path2D();
@@ -85,8 +86,9 @@ function label(g, text, x, y, ink, halo) {
 
 /** The chosen cell in a frame, and at each side how many steps away the neighbour is: dashed beyond the half-life. */
 function draw_chosen(canvas, model, order, view, box, i) {
+  canvas.hidden = i < 0;
+  if (canvas.hidden) return;
   const g = cleared(canvas, box.width, box.height);
-  if (i < 0) return;
   const x = (i % view.width) * box.x, y = Math.floor(i / view.width) * box.y;
   const square = new Path2D();
   square.rect(x - 1, y - 1, box.x + 2, box.y + 2);
@@ -129,8 +131,9 @@ function draw_weights(canvas, order, view, box, step) {
 
 /** Where the chosen cell and its neighbours stand in the sequence: a bar, and thin ones. */
 function draw_places(canvas, order, view, box, i) {
+  canvas.hidden = i < 0;
+  if (canvas.hidden) return;
   const high = box.strip_height, g = cleared(canvas, box.strip, high), rows = order.found.length;
-  if (i < 0) return;
   order.places.forEach((at, k) => {
     const top = (k * high) / rows, tall = high / rows;
     [...neighbours(i, view.height, view.width), i].forEach((j, side) => {
