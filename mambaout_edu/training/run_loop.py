@@ -226,9 +226,10 @@ class Loop:
         """Write a checkpoint, unless this step has one."""
         if self.saved_at == self.step:
             return
+        self._write_steps()  # never a checkpoint whose steps the log lacks
         check_finite(self.bare, self.step)  # a checkpoint is one to go back to
         if self.log is not None:
-            self.log.flush()  # never a checkpoint whose steps the log lacks
+            self.log.flush()
             ema = None if self.ema is None else self.ema.module.state_dict()
             state = {"step": self.step, "model": self.bare.state_dict(), "ema": ema}
             self.kept.save({**state, "optimizer": self.optimizer.state_dict()}, self.step, score)

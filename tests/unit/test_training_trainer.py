@@ -170,6 +170,20 @@ def test_killed_at_twenty_moments_it_ends_bit_for_bit_the_same(whole, tmp_path):
     killed_and_resumed(whole, tmp_path / "run", 20)
 
 
+def test_no_checkpoint_is_ahead_of_its_log(tmp_path, monkeypatch):
+    """Killed right after a checkpoint, a run must find all its steps in the log."""
+    save, ahead = run_loop.Checkpoints.save, []
+
+    def looked(self, state, step, score=None):
+        ahead.append(step - len(read_log(self.folder.parent).steps))
+        return save(self, state, step, score)
+
+    monkeypatch.setattr(run_loop.Checkpoints, "save", looked)
+    begin(tmp_path / "run")
+    assert len(ahead) == 7  # at the start, every second step, an epoch's end among them
+    assert set(ahead) == {0}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_stops(whole, tmp_path, number):
     def stop(line):
