@@ -10,6 +10,7 @@ from typing import Any
 _HOMES = {
     "ArchitectureExplorer": "architecture_explorer",
     "BlockDiagram": "block_diagram",
+    "MemoryBank": "memory_bank",
     "PolePlane": "pole_plane",
     "Prediction": "prediction",
     "ProgressPanel": "progress_map",

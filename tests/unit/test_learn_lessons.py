@@ -61,7 +61,7 @@ def set_field(number, key, value):
         (set_field(3, "slug", "3_state"), "lesson 03: slug '3_state' does not begin"),
         (set_field(3, "needs", ["07"]), "lesson 03: it needs 07, which is no earlier lesson"),
         (set_field(3, "claims", ["C99"]), "lesson 03: it names claim C99"),
-        (set_field(3, "written", True), "lesson 03: it is written but has no objectives"),
+        (lambda course: course["lessons"][3].pop("objectives"), "lesson 03: it is written but has no objectives"),
         (set_field(6, "objectives", {"07.x": []}), "lesson 06: objective '07.x' does not begin with 06"),
         (set_field(3, "colour", "red"), "lesson 03: the fields colour are missing or unknown"),
         (lambda course: course["lessons"][3].pop("minutes"), "lesson 03: the fields minutes are missing or unknown"),

@@ -15,7 +15,7 @@ from mambaout_edu.data import ImageSet, photographs
 from mambaout_edu.flatten import memory_map
 from mambaout_edu.models import create_model, profile
 from mambaout_edu.models.measure import RunCost
-from mambaout_edu.plots import causality, scan_order_results
+from mambaout_edu.plots import causality, memory, scan_order_results
 from mambaout_edu.published import imagenet
 from mambaout_edu.scan.associative import Work, combine, sequential
 from mambaout_edu.systems import mass_spring
@@ -171,6 +171,37 @@ FIGURES = {
     "memory_curves": lambda: plots.memory_curves({"Δ = 0.1": 0.9 ** np.arange(99), "Δ = 0.01": 0.99 ** np.arange(99)}),
     "recollections": lambda: plots.recollections(
         np.sin(np.arange(99.0)), {"4 numbers": np.zeros(99), "16 numbers": np.sin(np.arange(99.0))}, x="pixel", y="grey"
+    ),
+    "forgetting_curves": lambda: memory.forgetting_curves(
+        {
+            title: {"lstm": 0.5 ** np.arange(60)[::-1], "mamba1": 0.95 ** np.arange(60)[::-1]}
+            for title in ("untrained", "trained")
+        }
+    ),
+    "recall_curves": lambda: memory.recall_curves(
+        {
+            title: {
+                "runs": {
+                    name: {"asked": {"64": [1.0, 0.9], "1024": [0.1, 0.7]}}
+                    for name in ("attention", "lstm", "s4d", "mamba1", "mamba2", "mamba2, N = 8", "mamba2, N = 2")
+                },
+                "chance": {"64": 0.1, "1024": 0.1},
+                "dial": dial,
+                "settings": {"train": [64]},
+            }
+            for title, dial in (("induction heads", "size"), ("far needle", "distance"), ("pairs", "pairs"))
+        }
+    ),
+    "decoding_costs": lambda: memory.decoding_costs(
+        [64, 65536],
+        {
+            name: {"us": [9, 9 * k], "us_low": [8, 8 * k], "us_high": [10, 10 * k], "used_bytes": [4e3, 4e3 * k]}
+            for name, k in (("attention", 1000), ("mamba1", 1), ("lstm", 1))
+        },
+        {"attention": (8.0, 0.13)},
+    ),
+    "decoding_roofline": lambda: memory.decoding_roofline(
+        {"one core": (1e10, 1e11)}, {"attention, 64 tokens": [(0.25, 1e9), (4, 9e9)], "mamba1": [(0.25, 2e9)]}
     ),
     "scan_order_accuracies": lambda: scan_order_results.scan_order_accuracies(order_results()),
     "scan_order_spreads": lambda: scan_order_results.scan_order_spreads(
@@ -523,3 +554,38 @@ def test_joins_that_cannot_be_drawn_are_refused():
         plots.scan_joins("blelloch", 1)
     with pytest.raises(ValueError, match="no algorithm is named"):
         plots.scan_diagrams(8, [])
+
+
+def test_forgetting_curves_begin_with_the_newest_token_and_refuse_what_is_no_weight():
+    ax = memory.forgetting_curves({"one": {"lstm": [0.0, 1.0, 4.0]}}).axes[0]
+    assert ax.lines[0].get_ydata().tolist() == [1.0, 0.25, 1e-6]
+    assert ax.lines[0].get_label() == "LSTM"
+    for panels, said in (
+        ({}, "no curves"),
+        ({"one": {"lstm": [[1.0]]}}, r"shape \(1, 1\); expected \[L\]"),
+        ({"one": {"lstm": [-1.0, 2.0]}}, "0 or more"),
+        ({"one": {"lstm": [0.0, 0.0]}}, "not all 0"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            memory.forgetting_curves(panels)
+
+
+def test_recall_curves_show_means_with_bars_from_lowest_to_highest():
+    part = {"runs": {"mamba2, N = 2": {"asked": {"4": [0.2, 0.6]}}}, "chance": {"4": 0.25}, "dial": "pairs"}
+    ax = memory.recall_curves({"a task": part}).axes[0]
+    bars = ax.containers[0]
+    assert bars.get_label() == "Mamba-2, N = 2"
+    assert bars.lines[0].get_ydata().tolist() == pytest.approx([40])
+    assert bars.lines[2][0].get_segments()[0][:, 1].tolist() == pytest.approx([20, 60])
+    assert "trained up to here" not in [line.get_label() for line in ax.lines], "it was asked where it was trained"
+    with pytest.raises(ValueError, match="there are mamba2, N = 2"):
+        memory.recall_curves({"a task": part}, ["lstm"])
+
+
+def test_costs_and_rooflines_refuse_nothing_to_draw():
+    with pytest.raises(ValueError, match="at least one mixer"):
+        memory.decoding_costs([64], {})
+    with pytest.raises(ValueError, match="positive numbers"):
+        memory.decoding_roofline({"one core": (1e10, 0.0)}, {"mamba1": [(0.25, 1e9)]})
+    with pytest.raises(ValueError, match="at least one machine"):
+        memory.decoding_roofline({}, {"mamba1": [(0.25, 1e9)]})
