@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from mambaout_edu import __version__
+from mambaout_edu.cli_train import add_training_commands
 from mambaout_edu.strings import text
 
 __all__ = ["main"]
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help=text("cli", "doctor_help"), description=text("cli", "doctor_help"))
     doctor.set_defaults(run=_doctor)
     _add_convert(commands)
+    add_training_commands(commands)
     return parser
 
 

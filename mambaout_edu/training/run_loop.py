@@ -126,7 +126,7 @@ class Loop:
     # --- the whole run ------------------------------------------------------------------------------------------------
 
     def run(self, max_steps: int | None = None) -> bool:
-        """Train to the end, or to `max_steps`; return whether a signal stopped it before."""
+        """Train to the end, or to `max_steps`; return whether a signal or `max_steps` stopped it before its end."""
         stop_at = min(self.total, max_steps or self.total)
         devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
         title = text("training", "progress")
@@ -144,7 +144,7 @@ class Loop:
                     *(("finished", "") if self.step == self.total else ("stopped", self.stop.name or "max_steps"))
                 )
                 self.save()
-                return asked and self.step < self.total
+                return self.step < self.total
         except FloatingPointError as error:
             self.event("nan", str(error))
             raise

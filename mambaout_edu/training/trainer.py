@@ -51,7 +51,7 @@ class Run:
     accuracy
         On the validation images, at the last measurement; None where none was made.
     interrupted
-        Whether it was stopped by a signal before its end; `resume(folder)` goes on.
+        Whether a signal or `max_steps` stopped it before its end; `resume(folder)` goes on.
     """
 
     folder: Path

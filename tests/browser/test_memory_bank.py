@@ -240,15 +240,16 @@ def test_it_plays_to_a_million_without_a_jump(plain_page):
 def test_it_fits_at_twice_the_size(plain_page, theme):
     widget = MemoryBank(tokens=1_000_000, layers=48, dim=4096, heads=32, batch=8)
     view = plain_page(page(widget, "Zoom", theme=theme))
-    view.page.set_viewport_size({"width": 600, "height": 1000})
     root = view.widget("memory-bank")
-    view.page.wait_for_function(DRAWN)
-    assert root.evaluate("e => e.scrollWidth <= e.clientWidth")
     outside = """(root) => [...root.querySelectorAll("svg text")].filter((text) => {
         const box = text.getBBox(), view = text.ownerSVGElement.viewBox.baseVal;
         return box.x < 0 || box.x + box.width > view.width || box.y < 0 || box.y + box.height > view.height;
     }).map((text) => text.textContent)"""
-    assert root.evaluate(outside) == []
+    for width in (1200, 980, 740, 600):
+        view.page.set_viewport_size({"width": width, "height": 1000})
+        view.page.wait_for_function(DRAWN)
+        assert root.evaluate("e => e.scrollWidth <= e.clientWidth")
+        assert root.evaluate(outside) == [], width
     view.check_names(ROOT)
     left = view.page.evaluate(
         "() => { const s = document.querySelector('section'); s.close_widget(); s.model.set('tokens', 1);"

@@ -1,6 +1,6 @@
 // The two charts: bytes on a ladder of memories, and what the next token costs. What moves is only moved.
 
-const MOST = 1e6, LEFT = 100, MARGIN = 46, LEVEL = 24;
+const MOST = 1e6, LEFT = 100, MARGIN = 46, LEVEL = 24, LETTER = 10.5;
 const LADDER = { bank: 10, state: 46, bar: 28, axis: 86, height: 124 };   // below the labels
 const COST = { top: 56, bottom: 250, height: 306 };
 
@@ -12,7 +12,7 @@ const label = (x, y, text, kind, anchor = "start") => draw("text", { x, y, class
 function staggered(marks, right) {
   const ends = [];
   return marks.map((mark) => {
-    const length = 9 * mark.text.length, left = mark.x + length + 6 > right, start = left ? mark.x - length - 6 : mark.x;
+    const length = LETTER * mark.text.length, left = mark.x + length + 6 > right, start = left ? mark.x - length - 6 : mark.x;
     const free = ends.findIndex((end) => start > end + 12), level = free < 0 ? ends.length : free;
     ends[level] = start + length;
     return { ...mark, level, left };
@@ -54,7 +54,7 @@ function make_cost(model, sizes, cross, wide) {
   const marks = [{ x: x(cross), text: say(model, "crossing_at", { tokens: whole(cross) }), kind: "crossing" }, { x: x(long), text: say(model, "long_at", { tokens: whole(long) }), kind: "long" }];
   svg.append(...marks.map(({ x: at, kind }, i) => line(at, 6 + LEVEL * i, at, COST.bottom, "mark " + kind)));
   svg.append(...marks.map(({ x: at, text }, i) => {
-    const left = at + 9 * text.length > wide;
+    const left = at + LETTER * text.length > wide;
     return label(at + (left ? -8 : 8), 19 + LEVEL * i, text, "name", left ? "end" : "start");
   }));
   svg.append(draw("circle", { cx: x(cross), cy: y(all[1]), r: 8, class: "meeting" }), label((LEFT + right) / 2, COST.height - 8, say(model, "position"), "unit", "middle"));

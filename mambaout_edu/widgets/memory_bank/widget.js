@@ -1,6 +1,7 @@
 // The controls, the clock and the view. The page owns the position while it plays.
 
 const TELL = 200;                        // ms between messages to the kernel
+const PATIENCE = 10;                     // looks at a hidden view, TELL ms apart; then its size tells
 const SLOWLY = 1.25, FASTER = 0.5;       // tokens a second at first; then the number grows by this share a second
 const TAPE = 9;                          // tokens on the tape
 const OPTIONS = {
@@ -83,7 +84,7 @@ function render({ model, el }) {
   el.setAttribute("aria-label", say(model, "label"));
   el.append(ui.row, tape, ui.sizes, make("div", { class: "panels" }, bank.node, state_panel.node), make("h3", {}, say(model, "ladder_title")), ladder_box, verdict,
     make("h3", {}, say(model, "cost_title")), cost_box, costs, make("p", { class: "hint" }, say(model, "hint")), details);
-  let tokens = 0, sizes, state, paint, ladder, cost, look, cross = 0, later = 0, ticking = 0, last = 0, exact = 0, told = 0, telling = 0, written = "";
+  let tokens = 0, sizes, state, paint, ladder, cost, look, cross = 0, later = 0, ticking = 0, last = 0, exact = 0, told = 0, telling = 0, written = "", hidden = 0, again = 0;
 
   const tell = () => { telling ||= setTimeout(() => { telling = 0; model.save_changes(); }, TELL); };
   const set = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); tell(); };
@@ -166,6 +167,10 @@ function render({ model, el }) {
   function refresh() {
     cancelAnimationFrame(later);
     later = 0;
+    // JupyterLab hides everything for a moment while it changes its theme, too briefly for the ResizeObserver.
+    clearTimeout(again);
+    hidden = el.clientWidth ? 0 : hidden + 1;
+    if (hidden && hidden <= PATIENCE) again = setTimeout(soon, TELL);
     sizes = sizes_of(model);
     const style = getComputedStyle(el), colour = (name) => style.getPropertyValue(name).trim();
     const dark = document.body.dataset.jpThemeLight ? document.body.dataset.jpThemeLight === "false" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -222,7 +227,7 @@ function render({ model, el }) {
   sized.observe(bank.canvas);
   themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
   root.listen(system, "change", soon);
-  root.cleanup(() => { sized.disconnect(); themed.disconnect(); cancelAnimationFrame(later); cancelAnimationFrame(ticking); clearTimeout(telling); });
+  root.cleanup(() => { sized.disconnect(); themed.disconnect(); cancelAnimationFrame(later); cancelAnimationFrame(ticking); clearTimeout(telling); clearTimeout(again); });
 
   refresh();
   if (model.get("playing") && root.reduced()) put(model, { playing: false });   // nothing moves of its own accord
