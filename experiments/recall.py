@@ -24,7 +24,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +34,8 @@ import torch
 from tqdm.auto import tqdm
 
 from mambaout_edu import recorded
-from mambaout_edu.data.recall import Drawn, RecallTask, recall_task
+from mambaout_edu.data.recall import RecallTask, recall_task
+from mambaout_edu.memory.forgetting import MixedDials
 from mambaout_edu.models.sequence_model import SequenceModel, sequence_model
 from mambaout_edu.training.recall import recall_accuracy, train_recall
 
@@ -108,18 +109,6 @@ class RecallRun:
     seconds: float
 
 
-class AnyDial:
-    """A task whose dial is drawn anew for every batch, so that a model cannot learn one distance by heart."""
-
-    def __init__(self, task: RecallTask, values: Sequence[int]) -> None:
-        self.task, self.values = task, values
-
-    def draw(self, batch: int, generator: torch.Generator) -> Drawn:
-        """Return a batch at one of the dial's values."""
-        value = self.values[int(torch.randint(len(self.values), (), generator=generator))]
-        return self.task.with_dial(value).draw(batch, generator)
-
-
 def parameters_of(task: RecallTask) -> int:
     """Return how many parameters all models of a task shall have, nearly: as many as attention of width `WIDTH`."""
     return sum(p.numel() for p in sequence_model("attention", task.vocab_size, WIDTH, seed=0).parameters())
@@ -134,7 +123,7 @@ def train_one(part: str, mixer: str, seed: int, lr: float, steps: int, device: s
     model = sequence_model(name, task.vocab_size, parameters=parameters_of(task), seed=seed, **sizes).to(device)
     started = time.perf_counter()
     history = train_recall(
-        model, AnyDial(task, dials) if len(dials) > 1 else task, steps, batch_size=settings["batch_size"], lr=lr,
+        model, MixedDials(task, dials) if len(dials) > 1 else task, steps, batch_size=settings["batch_size"], lr=lr,
         seed=seed, measure_every=max(1, steps // 20), measure_on=task, target=0.999, threads=1, progress=False,
     )  # fmt: skip
     if history.interrupted:

@@ -180,10 +180,3 @@ def test_the_recorded_runs_are_those_of_the_plan(experiment):
     done = sum(len(cell["seeds"]) for part in results["parts"].values() for cell in part["runs"].values())
     assert done + len(results["not_run"]) == len(jobs)
     assert all(job in jobs for job in results["not_run"])
-
-
-def test_distances_are_drawn_anew(experiment):
-    drawn = experiment.AnyDial(EASY, [1, 5, 9])
-    generator = torch.Generator().manual_seed(0)
-    lengths = {drawn.draw(2, generator).tokens.shape[1] for _ in range(30)}
-    assert lengths == {4, 8, 12}
