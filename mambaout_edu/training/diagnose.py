@@ -15,6 +15,7 @@ def where_not_finite(model: nn.Module, images: Tensor) -> str:
     """Say in words what is first infinite or undefined as the model looks at images [B, C, H, W].
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU())
+    >>> _ = nn.init.ones_(model[1].weight)
     >>> where_not_finite(model, torch.full((1, 1, 2, 2), 3e38))
     "the output of layer '1' (Linear) is the first that is infinite or undefined"
     """

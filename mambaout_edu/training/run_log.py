@@ -84,8 +84,10 @@ class RunLog:
     >>> log.write({"kind": "step", "step": 1, "loss": 2.0})
     >>> log.write({"kind": "step", "step": 2, "loss": 1.0})
     >>> log.close()
-    >>> RunLog(folder, resume_at=1).log
+    >>> again = RunLog(folder, resume_at=1)
+    >>> again.log
     Log(1 steps, 0 evaluations, 0 events)
+    >>> again.close()
     """
 
     def __init__(self, folder: Path, resume_at: int | None = None) -> None:
