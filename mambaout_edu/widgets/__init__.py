@@ -18,7 +18,6 @@ _HOMES = {
     "ScanExplorer": "scan_explorer",
     "Selection": "selection",
     "TrainingCurve": "training_curve",
-    "TrainingRun": "training_run",
     "Widget": "_base",
     "page": "_page",
 }
