@@ -94,6 +94,7 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     train.add_argument("--out", metavar="FOLDER", type=Path, help=text("cli", "train_out_option"))
     train.add_argument("--show-recipe", action="store_true", help=text("cli", "train_show_option"))
     train.add_argument("--max-steps", metavar="N", type=int, help=text("cli", "train_max_steps_option"))
+    train.add_argument("--tensorboard", action="store_true", help=text("cli", "train_tensorboard_option"))
     train.add_argument("--quiet", action="store_true", help=text("cli", "quiet_option"))
 
 
@@ -112,6 +113,7 @@ def _train(options: Options, refuse: Callable[[str], Any]) -> int:
     run = train(
         options.model, options.data, recipe, folder,
         model_options=model_options, progress=not options.quiet, max_steps=options.max_steps,
+        tensorboard=options.tensorboard,
     )  # fmt: skip
     return _ended(run)
 
@@ -169,6 +171,7 @@ def _add_resume(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help=text("cli", "resume_set_option")
     )
     resume.add_argument("--max-steps", metavar="N", type=int, help=text("cli", "train_max_steps_option"))
+    resume.add_argument("--tensorboard", action="store_true", help=text("cli", "train_tensorboard_option"))
     resume.add_argument("--quiet", action="store_true", help=text("cli", "quiet_option"))
 
 
@@ -181,7 +184,11 @@ def _resume(options: Options) -> int:
         from mambaout_edu.training.recipe import Recipe
 
         plan = Recipe.from_json((options.folder / "recipe.json").read_text(encoding="utf-8")).with_(**changes)
-    return _ended(resume(options.folder, plan, progress=not options.quiet, max_steps=options.max_steps))
+    run = resume(
+        options.folder, plan,
+        progress=not options.quiet, max_steps=options.max_steps, tensorboard=options.tensorboard,
+    )  # fmt: skip
+    return _ended(run)
 
 
 def _ended(run: Any) -> int:

@@ -84,7 +84,8 @@ def test_stopped_and_resumed_is_as_if_nothing_had_been(finished: Path, tmp_path:
     from mambaout_edu.training.trained import load_trained
 
     folder = tmp_path / "stopped"
-    assert train(folder, "--max-steps", "8") == 130
+    assert train(folder, "--max-steps", "8", "--tensorboard") == 130
+    assert list((folder / "tensorboard").glob("events.*"))
     assert f"Go on with: mambaout-edu resume {folder}" in capsys.readouterr().out
     assert cli.main(["resume", str(folder), "--quiet", "--set", "keep_checkpoints=5"]) == 0
     assert "finished: 21 updates" in capsys.readouterr().out

@@ -418,7 +418,9 @@ def in_processes(count, folder, dtype="float32", dies=False):
     return [process.returncode for process in children], said
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-8), ("float32", 1e-4)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float64", 1e-8), pytest.param("float32", 1e-4, marks=pytest.mark.slow)]
+)
 def test_two_processes_follow_one(tmp_path, dtype, tolerance):
     losses = []
     for count in (1, 2):
