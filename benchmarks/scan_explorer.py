@@ -105,6 +105,14 @@ def task_seconds(session: CDPSession) -> float:
     return next(float(each["value"]) for each in metrics if each["name"] == "TaskDuration")
 
 
+def executable() -> str:
+    """Return where Chromium is."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        raise SystemExit(f"no Chromium on PATH (looked for {', '.join(BROWSERS)})")
+    return found
+
+
 class Bench:
     """A browser, a JupyterLab, and notebooks that are opened, measured and closed."""
 
@@ -175,10 +183,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8, help="length of each measurement, up to 15")
     parser.add_argument("--record", action="store_true", help="write assets/recorded/scan_explorer.json")
     options = parser.parse_args()
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        raise SystemExit(f"no Chromium on PATH (looked for {', '.join(BROWSERS)})")
-
     results: dict[str, dict[str, float]] = {}
     seconds = min(15.0, options.seconds)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -186,7 +190,7 @@ def main() -> None:
         (scratch / "root").mkdir()
         with lab.running_lab(scratch / "root", scratch) as server, tqdm(total=6, leave=False) as bar:
             for cap, flags in (("capped", []), ("uncapped", UNCAPPED)):
-                browser = playwright.chromium.launch(executable_path=executable, args=FLAGS + flags)
+                browser = playwright.chromium.launch(executable_path=executable(), args=FLAGS + flags)
                 bench = Bench(browser, server, scratch, cap)
                 results[f"explorer, {cap}"] = bench.explorer(seconds)
                 bar.update()

@@ -50,14 +50,22 @@ MIXERS: dict[str, tuple[str, dict[str, Any]]] = {
     "conv": ("conv", {}),
     "lstm, embedding 0.02": ("lstm", {"embed_std": 0.02}),
     "mamba1, embedding 0.02": ("mamba1", {"embed_std": 0.02}),
+    "lstm, long": ("lstm", {}),
+    "mamba1, long": ("mamba1", {}),
+    "mamba1, embedding 0.02, long": ("mamba1", {"embed_std": 0.02}),
 }
+LONG = 3  # times the steps: is a mixer that fell short slow to learn, or unable?
 # In these parts only: what a smaller state costs, at Mamba-2's own learning rate; and whether a state suffers from the
-# embedding that attention needs, at the rate that was better for both on the tuning seed (of 1e-3 and 3e-3).
+# embedding that attention needs, at the rate that was better for both on the tuning seed (of 1e-3 and 3e-3); and what
+# longer training gives, at the same rates.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "mamba2, N = 8": ("pairs",),
     "mamba2, N = 2": ("pairs",),
     "lstm, embedding 0.02": ("selective", "needle"),
     "mamba1, embedding 0.02": ("selective", "needle"),
+    "lstm, long": ("selective",),
+    "mamba1, long": ("selective",),
+    "mamba1, embedding 0.02, long": ("selective",),
 }
 SMALL_EMBEDDING_RATE = 3e-3
 WIDTH = 64  # of the attention model, whose number of parameters the others match
@@ -154,11 +162,17 @@ def plan(
     `share` divides the steps: rates are chosen at half of them.
     """
     return [
-        {"part": part, "mixer": mixer, "seed": seed, "lr": lr, "steps": steps or PARTS[part]["steps"] // share}
+        {"part": part, "mixer": mixer, "seed": seed, "lr": lr, "steps": steps or steps_of(part, mixer) // share}
         for seed, part, mixer in itertools.product(seeds, parts, mixers)
         if part in VARIANTS.get(mixer, PARTS)
         for lr in rates(part, mixer)
     ]
+
+
+def steps_of(part: str, mixer: str) -> int:
+    """Return how many steps a mixer is trained for, unless it is ready before."""
+    steps: int = PARTS[part]["steps"]
+    return LONG * steps if mixer.endswith(", long") else steps
 
 
 def every_rate(part: str, mixer: str) -> list[float]:
@@ -213,7 +227,8 @@ def carry_out(jobs: list[Job], path: Path, workers: int, device: str) -> Iterato
     """Run jobs in processes of their own, and append each result as one line as it comes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(train_one, device=device, **job) for job in jobs]
+        longest_first = sorted(jobs, key=lambda job: -job["steps"])
+        futures = [pool.submit(train_one, device=device, **job) for job in longest_first]
         try:
             for future in tqdm(as_completed(futures), total=len(futures), mininterval=5):
                 run = future.result()
@@ -229,10 +244,12 @@ def collect(runs: list[RecallRun]) -> dict[str, Any]:
     """Return the runs as one table: accuracies by part, mixer and where it was asked, one a seed."""
     table: dict[str, Any] = {}
     for run in sorted(runs, key=lambda r: (list(PARTS).index(r.part), list(MIXERS).index(r.mixer), r.seed)):
-        part = table.setdefault(run.part, {"settings": {**PARTS[run.part], "steps": run.steps}, "runs": {}})
+        part = table.setdefault(run.part, {"settings": dict(PARTS[run.part]), "runs": {}})
         cell = part["runs"].setdefault(
-            run.mixer, {"parameters": run.parameters, "dim": run.dim, "lr": run.lr, "state_bytes": run.state_bytes}
-        )
+            run.mixer,
+            {"parameters": run.parameters, "dim": run.dim, "lr": run.lr, "steps": run.steps,
+             "state_bytes": run.state_bytes},
+        )  # fmt: skip
         for key, value in (("seeds", run.seed), ("seconds", run.seconds), ("last_step", run.measured_at[-1])):
             cell.setdefault(key, []).append(value)
         cell.setdefault("while_training", []).append(dict(zip(run.measured_at, run.while_training, strict=True)))
