@@ -18,6 +18,7 @@ _HOMES = {
     "ScanExplorer": "scan_explorer",
     "Selection": "selection",
     "TrainingCurve": "training_curve",
+    "TrainingRun": "training_run",
     "Widget": "_base",
     "page": "_page",
 }
