@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,13 +12,23 @@ from timm.data import create_dataset
 from torch import Tensor
 
 from ..data import ImageSet, digits, image_folder
+from ..data.outlines import CLASSES, outlines
 from .recipe import Recipe
 from .shards import open_shards
 
 __all__ = ["FORMS", "SPLITS", "Source", "open_source"]
 
 SPLITS = ("train", "validation")
-FORMS = ("digits", "folder:PATH", "torch/NAME:ROOT", "hfds/OWNER/NAME", "hfds/OWNER/NAME:CACHE", "wds:PATH")
+FORMS = (
+    "digits",
+    "outlines",
+    "outlines:IMAGES",
+    "folder:PATH",
+    "torch/NAME:ROOT",
+    "hfds/OWNER/NAME",
+    "hfds/OWNER/NAME:CACHE",
+    "wds:PATH",
+)
 """What `open_source` understands. "download:" before a torch/ form lets torchvision fetch it."""
 
 _SPLIT_FOLDERS = {"train": ("train", "training"), "validation": ("val", "valid", "validation", "test")}
@@ -123,6 +133,7 @@ def open_source(data: str, split: str, recipe: Recipe) -> Source:
         One of `FORMS`:
 
         digits                scikit-learn's, split as `data.digits` does
+        outlines              40,000 generated pictures of `data.outlines`, 8,000 held out; outlines:4000 makes 4,000
         folder:PATH           PATH/train and PATH/val (or validation, or test), one sub-folder a class
         torch/NAME:ROOT       a set of torchvision's under ROOT; download:torch/NAME:ROOT fetches it first
         hfds/OWNER/NAME       a data set of the Hugging Face hub, which fetches what its cache lacks
@@ -155,6 +166,8 @@ def open_source(data: str, split: str, recipe: Recipe) -> Source:
         raise ValueError(f"{data!r}: only torch/NAME:ROOT can be downloaded so; leave out download:")
     if word == "digits" and not place:
         return _digits(split, recipe, name)
+    if word == "outlines" and (place.isdecimal() or not place):
+        return _outlines(split, recipe, int(place or 40_000), name)
     if word == "folder" and place:
         return _folder(Path(place).expanduser(), split, _mode(recipe, data), name)
     if word == "wds" and place:
@@ -182,6 +195,18 @@ def _digits(split: str, recipe: Recipe, name: str) -> Source:
     if recipe.in_chans != 1:
         images = ImageSet(images.images.expand(-1, recipe.in_chans, -1, -1), images.labels, images.classes)
     return Source.of(images, name)
+
+
+def _outlines(split: str, recipe: Recipe, images: int, name: str) -> Source:
+    if recipe.in_chans != 3:
+        raise ValueError(f"the recipe has in_chans = {recipe.in_chans}; outlines have colours: set in_chans to 3")
+    if images % (5 * CLASSES) or not images:
+        raise ValueError(f"outlines:{images}: expected a multiple of {5 * CLASSES}, since a fifth as many are held out")
+    size = recipe.image_size if split == "train" else recipe.eval_image_size or recipe.image_size
+    train, test = (images, CLASSES) if split == "train" else (CLASSES, images // 5)
+    made = outlines(train=train, test=test, image_size=size)
+    # Reading costs little, augmenting does not: further processes help, unlike with the digits.
+    return replace(Source.of(made.train if split == "train" else made.test, name), in_memory=False)
 
 
 def _folder(root: Path, split: str, mode: str, name: str) -> Source:
