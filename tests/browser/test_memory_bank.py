@@ -137,6 +137,7 @@ def test_by_keyboard_in_jupyterlab(lab_page):
     step.focus()
     for _ in range(5):
         keyboard.press("Enter")
+    expect(root).to_have_attribute("data-tokens", "5")
     kernel.wait_for("w.tokens", 5)
     expect(root.locator(".chip.there b")).to_have_text(list("我想吃苹果"))
     expect(root.get_by_role("status")).to_contain_text("5 tokens: 180.00 KiB in the bank, 1.27 MiB in the state")
