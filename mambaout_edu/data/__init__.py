@@ -4,6 +4,7 @@ from .digits import Digits, digits
 from .folder import ImageFolder, Skipped, image_folder
 from .image_set import ImageSet
 from .images import model_input, read_image, square
+from .long_range import LongRangeTask, long_range_task
 from .photographs import Photograph, Photographs, photograph, photographs
 from .recall import RecallTask, recall_task
 from .text import Characters, TextWindows, poems, verse
@@ -13,6 +14,7 @@ __all__ = [
     "Digits",
     "ImageFolder",
     "ImageSet",
+    "LongRangeTask",
     "Photograph",
     "Photographs",
     "RecallTask",
@@ -20,6 +22,7 @@ __all__ = [
     "TextWindows",
     "digits",
     "image_folder",
+    "long_range_task",
     "model_input",
     "photograph",
     "photographs",

@@ -5,6 +5,7 @@
 6163066
 """
 
+from mambaout_edu.models.isotropic import COMPARED, PixelClassifier, compared_model
 from mambaout_edu.models.mambaout import MambaOut, stage_shapes
 from mambaout_edu.models.matching import WidthMatch, match_width
 from mambaout_edu.models.metaformer_like import IsotropicMambaOut, metaformer_like
@@ -20,9 +21,11 @@ from mambaout_edu.models.vmamba import VMamba
 from mambaout_edu.models.weights import export_state_dict, load_official
 
 __all__ = [
+    "COMPARED",
     "MODELS",
     "IsotropicMambaOut",
     "MambaOut",
+    "PixelClassifier",
     "PlainCNN",
     "Profile",
     "ResVMamba",
@@ -31,6 +34,7 @@ __all__ = [
     "VMamba",
     "Vim",
     "WidthMatch",
+    "compared_model",
     "create_model",
     "differences",
     "export_state_dict",

@@ -1,7 +1,8 @@
 """What a mixer sees: its mixing matrix, and the receptive field of any layer of any model.
 
-Two questions, one for each half. `mixing_matrix` asks of one mixer how much output token t takes from input token s;
-`receptive_field` asks of a whole model which pixels an output depends on, and how strongly.
+`mixing_matrix` asks of one mixer how much output token t takes from input token s; `receptive_field` asks of a whole
+model which pixels an output depends on, and how strongly; `reach` which ones it can depend on at all, and
+`hidden_change` proves that it is no others.
 """
 
 import importlib
@@ -13,17 +14,20 @@ if TYPE_CHECKING:
     from mambaout_edu.seen.fields import receptive_field
     from mambaout_edu.seen.hooks import input_of
     from mambaout_edu.seen.matrices import mixing_matrix
+    from mambaout_edu.seen.reachable import hidden_change, reach
     from mambaout_edu.seen.weights import Mixing, mixing
 
 _NEED_TORCH = {
     "Mixing": "weights",
+    "hidden_change": "reachable",
     "input_of": "hooks",
     "mixing": "weights",
     "mixing_matrix": "matrices",
+    "reach": "reachable",
     "receptive_field": "fields",
 }
 
-__all__ = ["Mixing", "half_area", "input_of", "mixing", "mixing_matrix", "receptive_field"]
+__all__ = ["Mixing", "half_area", "hidden_change", "input_of", "mixing", "mixing_matrix", "reach", "receptive_field"]
 
 
 def __getattr__(name: str) -> Any:
