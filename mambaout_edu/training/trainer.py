@@ -153,10 +153,13 @@ def train(
         log = _begin(folder, recipe, about)
         updates = recipe.updates_per_epoch(len(sources[0]))
         told = {key: about[key] for key in ("model", "data", "device", "processes", "started")}
-        log.write({
+        begun = {
             "kind": "run", **told, "batch_size": recipe.batch_size, "updates_per_epoch": updates,
             "total_steps": updates * recipe.total_epochs,
-        })  # fmt: skip
+        }  # fmt: skip
+        log.write(begun)
+        if on_log is not None:
+            on_log(begun)
     accelerator.wait_for_everyone()
     loop = Loop(module, sources, recipe, folder, log, accelerator, progress, on_log, tensorboard)
     return _run(loop, max_steps)

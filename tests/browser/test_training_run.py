@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -71,6 +72,10 @@ def test_two_runs_on_a_page_without_a_kernel(plain_page, theme):
     expect(root.locator("li").last).to_contain_text(re.compile(r"no new line for .* step 230 of 400 \(57 %\)"))
     expect(root.locator(".happened")).to_contain_text("bad image left out (4 times)")
     assert root.locator(".event").count() == 5 + 4  # every step is a column of its own here
+    # What happened at the same step, or in both runs, stands side by side; of a kind that would touch, one is shown.
+    boxes = sorted((glyph.bounding_box() for glyph in root.locator(".event .glyph").all()), key=lambda box: box["x"])
+    assert len(boxes) == 4 + 3
+    assert all(a["x"] + a["width"] <= b["x"] for a, b in pairwise(boxes))
     assert [len(paths(root, name, "line")) for name in ("loss", "accuracy", "lr", "speed", "memory")] == [2] * 5
     shown.check_names(ROOT)
 
@@ -263,4 +268,5 @@ def test_fed_live_while_a_cell_trains(lab_page):
     expect(root).to_have_attribute("data-last", "21")
     expect(root).to_have_attribute("data-evals", "1")
     expect(root.locator("li")).to_contain_text("finished")
+    expect(root.locator("li")).not_to_contain_text(" left")  # no time is left
     lab_page.theme("JupyterLab Dark")

@@ -1,6 +1,6 @@
 // The picture: panels over one axis of steps or epochs, in SVG, so that it stays sharp on a wall.
 
-const W = 1040, LEFT = 92, RIGHT = 24, FOOT = 36;
+const W = 1040, LEFT = 92, RIGHT = 24, FOOT = 36, GAP = 20;
 const DASHES = ["", "14 5", "3 5", "12 4 3 4", "8 8", "1 6"];
 // A kind of event is told by its shape as well as by its word.
 const GLYPHS = {
@@ -20,7 +20,7 @@ function layout(model, runs) {
   const list = (...names) => drawn.flatMap((run) => names.map((name) => run.curve[name]));
   const panels = [{ ...wide, name: "loss", top: 62, height: 250,
     y: axis_of(list("loss_low", "loss_high"), { log: model.get("log_scale"), wanted: 5 }) }];
-  const below = (panel) => panel.top + panel.height + FOOT + 44;
+  const below = (panel) => panel.top + panel.height + FOOT + 60;
   if (drawn.some((run) => run.evals.length)) {
     const low = 100 * Math.min(...drawn.flatMap((run) => run.evals.map((line) => line.low)));
     panels.push({ ...wide, name: "accuracy", top: below(panels[0]), height: 150, y: axis_of([], { low: Math.max(0, Math.floor(low / 10) * 10), high: 100 }) });
@@ -51,7 +51,7 @@ function frame_of(model, panel, last) {
   }
   parts.push(rule(left, bottom, left + width, bottom, "axis"), rule(left, top, left, bottom, "axis"));
   parts.push(label(panel.small ? left - LEFT + 8 : 8, top - 14, say(model, panel.name), "start", "unit"));
-  if (!panel.small) parts.push(label(left + width, bottom + 48, say(model, model.get("axis")), "end"));
+  parts.push(label(left + width, bottom + 48, say(model, model.get("axis")), "end"));
   return parts;
 }
 
@@ -102,11 +102,29 @@ function accuracy_of(panel, run, line, band) {
   return [band(xs, in_percent("low"), in_percent("high")), line(xs, in_percent("accuracy")), ...marks];
 }
 
-/** A glyph above the loss and a line through it, for every event. */
-function events_of(model, panel, run) {
-  return run.events.map((event) => {
-    const x = panel.x(run.to_axis(event.step)), what = glyph_of(event.what);
-    return draw("g", { class: `event ${colour_class(run)}`, "data-what": what }, draw("title", {}, event_in_words(model, event)),
-      rule(x, panel.top - 6, x, panel.top + panel.height, "through"), draw("path", { d: GLYPHS[what], transform: `translate(${x},${panel.top - 44})`, class: "glyph" }));
+/** Where the glyph of each event stands: side by side, and one for many of a kind that would touch. */
+function glyph_places(panel, events) {
+  const latest = new Map(), kept = events.filter(({ run, event, x }) => {
+    const kind = `${run.index} ${event.what}`, touches = x - (latest.get(kind) ?? -Infinity) < GAP;
+    if (!touches) latest.set(kind, x);
+    return !touches;
+  });
+  const gap = Math.min(GAP, (W - 2 * GAP) / kept.length), places = new Map();
+  let least = GAP, most = W - GAP;
+  for (const item of kept) { places.set(item, Math.max(item.x, least)); least = places.get(item) + gap; }
+  for (const item of [...kept].reverse()) { places.set(item, Math.min(places.get(item), most)); most = places.get(item) - gap; }
+  return places;
+}
+
+/** A line through the loss for every event, and a glyph above it. */
+function events_of(model, panel, runs) {
+  const events = runs.flatMap((run) => run.events.map((event) => ({ run, event, x: panel.x(run.to_axis(event.step)) }))).sort((a, b) => a.x - b.x);
+  const places = glyph_places(panel, events), { top, height } = panel;
+  return events.map((item) => {
+    const { run, event, x } = item, what = glyph_of(event.what), place = places.get(item);
+    const glyph = place === undefined ? [] : [draw("path", { d: `M${x},${top - 6} L${place},${top - 32}`, class: "leader" }),
+      draw("path", { d: GLYPHS[what], transform: `translate(${place},${top - 44})`, class: "glyph" })];
+    return draw("g", { class: `event ${colour_class(run)}`, "data-what": what }, draw("title", {}, `${run.name}: ${event_in_words(model, event)}`),
+      rule(x, top - 6, x, top + height, "through"), ...glyph);
   });
 }

@@ -127,7 +127,7 @@ function render({ model, el }) {
     const drawn = runs.filter((run) => run.shown), loss = plan.panels[0];
     svg.setAttribute("viewBox", `0 0 ${W} ${plan.height}`);
     plot.replaceChildren(...plan.panels.map((panel) => draw("g", { "data-panel": panel.name }, frame_of(model, panel, plan.last),
-      drawn.flatMap((run) => curves_of(panel, run)))), ...drawn.flatMap((run) => events_of(model, loss, run)));
+      drawn.flatMap((run) => curves_of(panel, run)))), ...events_of(model, loss, drawn));
     problem.textContent = model.get("problem") ? say(model, "problem", { problem: model.get("problem") }) : "";
     runs_list.refresh(runs);
     controls.refresh();

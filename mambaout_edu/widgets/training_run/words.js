@@ -32,7 +32,7 @@ function values_in_words(model, run, i, with_loss = true) {
   const seen = run.evals.filter((line) => line.step <= step).at(-1);
   if (seen) words.push(say(model, "said_accuracy", { accuracy: percent(seen.accuracy), low: percent(seen.low), high: percent(seen.high) }));
   const further = [["said_lr", "lr", rate(curve.lr[i])], ["said_speed", "speed", shown(curve.speed[i])],
-    ["said_left", "time", step < (total ?? Infinity) && Number.isFinite(curve.left[i]) ? duration(model, curve.left[i]) : null],
+    ["said_left", "time", curve.left[i] > 0 ? duration(model, curve.left[i]) : null],
     ["said_memory", "memory", shown(curve.memory[i])]];
   return [...words, ...further.filter(([, , value]) => value !== null).map(([key, name, value]) => say(model, key, { [name]: value }))].join(" · ");
 }
